@@ -10,7 +10,18 @@
 #ifndef BASE_BASE_H
 #define BASE_BASE_H
 
+/* Objects are compiled with -fvisibility=hidden; what the public headers declare is the exception, and it is made here, at
+ * the first declaration, where it counts. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
 #include <shale.h>
+#include <shale/lockq.h>
+#include <shale/tuple.h>
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>

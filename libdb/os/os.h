@@ -120,6 +120,12 @@ int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out);
  * AFS, ...) or has files that come from the lower layer of an overlay. *overwrites_in_place: a mapped store hits the same blocks
  * (ext2-4, xfs, tmpfs); false on copy-on-write systems (btrfs, zfs, bcachefs, unknown ones). */
 int os_check_fs(int dirfd, bool *overwrites_in_place);
+struct os_fs {
+    uint32_t magic; /* f_type of statfs */
+    const char *name;
+    bool refused, in_place;
+};
+const struct os_fs *os_fs_find(uint32_t magic); /* NULL: not in the table, so accepted and not in place */
 
 /* ---- mappings (map.c) ---- */
 

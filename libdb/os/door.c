@@ -1,0 +1,29 @@
+/* door.c - the names of what passes the door, and the hooks that test builds set. */
+#include "os/os.h"
+
+static const char *const op_names[] = {
+#define X(n) #n,
+    OS_OPS(X)
+#undef X
+};
+
+static const char *const mark_names[] = {
+#define X(n) #n,
+    OS_MARKS(X)
+#undef X
+};
+
+const char *os_op_name(enum os_op op)
+{
+    return (unsigned)op < OS_OP_COUNT ? op_names[op] : "?";
+}
+
+const char *os_mark_name(enum os_mark mark)
+{
+    return (unsigned)mark < OS_MARK_COUNT ? mark_names[mark] : "?";
+}
+
+#ifdef SHALE_DEBUG
+int (*os_door_hook)(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length);
+void (*os_mark_hook)(enum os_mark mark);
+#endif

@@ -1,0 +1,161 @@
+/* ident.c - who we are, on which boot of which machine, and random bytes.
+ *
+ * Pids, start times and namespaces are for people to read: no lock and no decision rests on them [I-2]. */
+#include "os/call.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+bool os_proc_read(const char *path, char *buf, size_t cap)
+{
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        do {
+            n = read(fd, buf, cap - 1);
+        } while (n < 0 && errno == EINTR);
+        (void)close(fd);
+    }
+    buf[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+/* Fields 3 (state) and 22 (start time) of a stat line. The name in field 2 may hold blanks and parentheses,
+ * so the count starts behind the last one. */
+static bool parse_stat(const char *line, char *state, uint64_t *start_time)
+{
+    unsigned long long start;
+    const char *p = strrchr(line, ')');
+    if (p == NULL ||
+        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               state, &start) != 2) {
+        return false;
+    }
+    *start_time = start;
+    return true;
+}
+
+static uint64_t own_pid_ns(void)
+{
+    struct stat st;
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+static void read_self(struct os_identity *id)
+{
+    char line[1024], state;
+    *id = (struct os_identity){.pid = getpid()};
+    id->pid_ns = own_pid_ns();
+    if (os_proc_read("/proc/self/stat", line, sizeof line) && !parse_stat(line, &state, &id->start_time)) {
+        id->start_time = 0;
+    }
+    if (os_proc_read("/proc/self/comm", line, sizeof line)) {
+        line[strcspn(line, "\n")] = '\0';
+        (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);
+    }
+}
+
+/* What was read once stays valid for whoever still points to it: a forked child puts its own in front. No
+ * lock, because the child may have been forked while another thread held it. */
+struct self {
+    struct os_identity id;
+    struct self *older;
+};
+
+const struct os_identity *os_self(void)
+{
+    static _Atomic(struct self *) newest;
+    static struct os_identity fallback; /* out of memory: only what is known without any */
+    struct self *mine = NULL;
+    struct self *now = atomic_load_explicit(&newest, memory_order_acquire);
+    while (now == NULL || now->id.pid != getpid()) {
+        if (mine == NULL) {
+            mine = malloc(sizeof *mine);
+            if (mine == NULL) {
+                return &fallback;
+            }
+            read_self(&mine->id);
+        }
+        mine->older = now;
+        if (atomic_compare_exchange_strong_explicit(&newest, &now, mine, memory_order_acq_rel,
+                                                    memory_order_acquire)) {
+            return &mine->id;
+        }
+    }
+    free(mine);
+    return &now->id;
+}
+
+void os_boot_id(unsigned char id[16])
+{
+    char text[64];
+    memset(id, 0, 16);
+    if (!os_proc_read("/proc/sys/kernel/random/boot_id", text, sizeof text)) {
+        return;
+    }
+    unsigned char got[16];
+    unsigned digits = 0;
+    for (const char *p = text; *p != '\0' && digits < 32; p++) {
+        const char *hex = "0123456789abcdef", *at = strchr(hex, *p | 0x20);
+        if (at != NULL) {
+            unsigned nibble = (unsigned)(at - hex);
+            got[digits / 2] = (unsigned char)(digits % 2 == 0 ? nibble << 4 : got[digits / 2] | nibble);
+            digits++;
+        }
+    }
+    if (digits == 32) {
+        memcpy(id, got, 16);
+    }
+}
+
+bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time)
+{
+    char path[64], line[1024], state;
+    uint64_t start;
+    if (pid <= 0 || pid_ns != os_self()->pid_ns) {
+        return false; /* the number means another process here */
+    }
+    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    if (!os_proc_read(path, line, sizeof line) || !parse_stat(line, &state, &start)) {
+        return false;
+    }
+    return (start_time == 0 || start == start_time) && (state == 'T' || state == 't');
+}
+
+/* Before the kernel's pool is ready, or where the call is filtered, clock, pid and an address must do: what
+ * is asked for here are salts and identities, not keys. */
+void os_random(void *buf, size_t size)
+{
+    unsigned char *p = buf;
+    while (size > 0) {
+        ssize_t n = getrandom(p, size, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            break;
+        }
+        p += n;
+        size -= (size_t)n;
+    }
+    uint64_t state =
+        size > 0 ? os_wall() ^ (uint64_t)os_now() << 20 ^ (uint64_t)getpid() << 44 ^ (uintptr_t)&state : 0;
+    for (; size > 0; size--) {
+        *p++ = (unsigned char)prng_next(&state);
+    }
+}
+
+size_t os_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+unsigned os_cpus(void)
+{
+    cpu_set_t set;
+    int n =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
