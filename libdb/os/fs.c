@@ -5,16 +5,23 @@
  * would be silent. FUSE may be anything, so it is refused too.
  *
  * An overlay is fine for files that were made in it: they are ordinary files of its upper layer. A file that
- * comes from a lower layer is not: it is copied up when somebody first opens it for writing, and who opened
- * or mapped it before goes on looking at the old one; and processes outside of this overlay share the
- * original, not the copy. So a directory in an overlay is accepted only when nothing in it comes from below:
- *   - a directory that has no lower part (st_nlink of a merged one reads 1; a pure one's is 2 or more on most
- * upper layers) has only upper files, whatever was put into it;
- *   - else each file is asked for its overlay file handle, whose flag says "upper"; a kernel that gives no
- * handle (before 6.6) leaves an empty directory as the only good answer. */
+ * comes from a lower layer is not: the first open for writing copies it up, and who opened or mapped it for
+ * reading before goes on looking at the old one; and processes outside of this overlay have the original, not
+ * the copy. The check:
+ *   - a kernel that gives overlay file handles (6.6 and later, mounted with privilege) is asked for every
+ * name: a handle that lacks the flag "upper" means that the file is, or was, a lower one. Nothing else in the
+ * directory matters.
+ *   - else the directory itself must have no lower part: then whatever is in it is upper. The kernel reports
+ * st_nlink 1 for a directory that is merged from both. One that is lower only would still show its own
+ * number, so it is first made a merged one by creating an unnamed file in it. Who may not create one cannot
+ * copy anything up either; and since every writer refuses lower files, what such a reader looks at stays what
+ * it is. The answer does not depend on what the directory holds in the second case, so that a database that
+ * could be made can be opened again. On an upper layer that always reports 1 (btrfs) the second case refuses.
+ * On a read-only overlay nothing is ever copied up, and all is well. */
 #include "os/call.h"
 
 #include <linux/magic.h>
+#include <stdio.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 
@@ -70,21 +77,21 @@ const struct os_fs *os_fs_find(uint32_t magic)
 /* ---- overlay ---- */
 
 #ifndef AT_HANDLE_FID
-#define AT_HANDLE_FID AT_REMOVEDIR /* since Linux 6.6; the kernel's own value */
+#define AT_HANDLE_FID AT_REMOVEDIR /* since Linux 6.6: the same bit */
 #endif
 
-/* The handle's bytes, from the kernel's format: 3 of padding, then version, magic, length, flags. */
+/* A handle's bytes, in the kernel's format: 3 of padding, then version, magic, length, flags. */
 enum {
-    OVERLAY_HANDLE_TYPE = 0xf8,
+    OVERLAY_HANDLE = 0xf8,
     OVERLAY_MAGIC_AT = 4,
     OVERLAY_MAGIC = 0xfb,
     OVERLAY_FLAGS_AT = 6,
-    OVERLAY_UPPER = 4
+    OVERLAY_FLAG_UPPER = 4
 };
 
 enum layer { LAYER_UPPER, LAYER_LOWER, LAYER_UNKNOWN };
 
-static enum layer file_layer(int dirfd, const char *name)
+static enum layer layer_of(int dirfd, const char *name)
 {
     struct {
         struct file_handle head;
@@ -94,45 +101,72 @@ static enum layer file_layer(int dirfd, const char *name)
     memset(&handle, 0, sizeof handle);
     handle.head.handle_bytes = MAX_HANDLE_SZ;
     if (name_to_handle_at(dirfd, name, &handle.head, &mount, AT_HANDLE_FID) != 0) {
-        return errno == ENOENT ? LAYER_UPPER : LAYER_UNKNOWN; /* gone meanwhile: no matter */
+        return errno == ENOENT ? LAYER_UPPER : LAYER_UNKNOWN; /* gone meanwhile: no matter where it was */
     }
-    const unsigned char *p = handle.head.f_handle;
-    if (handle.head.handle_type != OVERLAY_HANDLE_TYPE || handle.head.handle_bytes <= OVERLAY_FLAGS_AT ||
+    const unsigned char *p = (const unsigned char *)&handle + offsetof(struct file_handle, f_handle);
+    if (handle.head.handle_type != OVERLAY_HANDLE || handle.head.handle_bytes <= OVERLAY_FLAGS_AT ||
         p[OVERLAY_MAGIC_AT] != OVERLAY_MAGIC) {
         return LAYER_UNKNOWN;
     }
-    return (p[OVERLAY_FLAGS_AT] & OVERLAY_UPPER) != 0 ? LAYER_UPPER : LAYER_LOWER;
+    return (p[OVERLAY_FLAGS_AT] & OVERLAY_FLAG_UPPER) != 0 ? LAYER_UPPER : LAYER_LOWER;
 }
 
 static int check_layer(void *ctx, const char *name)
 {
     const int *dirfd = ctx;
-    switch (file_layer(*dirfd, name)) {
-    case LAYER_UPPER: return SHALE_OK;
-    case LAYER_LOWER:
-        return err_set(SHALE_UNSUPPORTED,
-                       "%s comes from a lower layer of an overlay file system (copy the database to a "
-                       "new directory, or use a volume)",
-                       name);
-    default:
-        return err_set(SHALE_UNSUPPORTED,
-                       "cannot tell whether %s comes from a lower layer of an overlay file system (use a "
-                       "directory made inside of it, or a volume)",
-                       name);
+    if (layer_of(*dirfd, name) == LAYER_UPPER) {
+        return SHALE_OK;
     }
+    return err_set(
+        SHALE_UNSUPPORTED,
+        "%s comes from a lower layer of an overlay file system; copy the database to a new directory, "
+        "or use a volume",
+        name);
+}
+
+/* Creates a file and lets it go; older kernels have no unnamed ones in an overlay. false: not permitted. */
+static bool probe_create(int dirfd)
+{
+    int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EOPNOTSUPP) {
+        char name[32];
+        uint64_t random;
+        os_random(&random, sizeof random);
+        (void)snprintf(name, sizeof name, ".probe-%016llx", (unsigned long long)random);
+        fd = openat(dirfd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd >= 0) {
+            (void)unlinkat(dirfd, name, 0);
+        }
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return fd >= 0 || (errno != EACCES && errno != EPERM && errno != EROFS);
+}
+
+static int check_pure_directory(int dirfd)
+{
+    struct stat st;
+    if (!probe_create(dirfd)) {
+        return SHALE_OK;
+    }
+    int rc = os_stat(dirfd, &st);
+    if (rc == SHALE_OK && st.st_nlink < 2) {
+        return err_set(
+            SHALE_UNSUPPORTED,
+            "the directory comes from a lower layer of an overlay file system; use one that is made "
+            "inside of the overlay, or a volume");
+    }
+    return rc;
 }
 
 static int check_overlay(int dirfd, const struct statfs *sfs)
 {
-    struct stat st;
     if ((sfs->f_flags & ST_RDONLY) != 0) {
-        return SHALE_OK; /* nothing can be copied up: what is there stays what it is */
+        return SHALE_OK;
     }
-    int rc = os_stat(dirfd, &st);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    return os_list(dirfd, check_layer, &dirfd);
+    return layer_of(dirfd, ".") == LAYER_UNKNOWN ? check_pure_directory(dirfd)
+                                                 : os_list(dirfd, check_layer, &dirfd);
 }
 
 int os_check_fs(int dirfd, bool *overwrites_in_place)
