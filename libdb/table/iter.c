@@ -1,0 +1,209 @@
+/* iter.c - iterators: a block, and an entry in it.
+ *
+ * Faulting in. An iterator that enters block after block faults in more and more ahead, or behind when it
+ * goes backwards: nothing beyond the block for the first two, then 16 KiB, doubling up to 256 KiB. A short
+ * scan thus reads what it needs, and a long one makes few system calls. Blocks that this process has used
+ * before cost nothing.
+ */
+#include "table/read.h"
+
+#define RUN_QUIET     2u /* blocks before anything is faulted in ahead */
+#define RUN_FIRST     (16u << 10)
+#define RUN_DOUBLINGS 4u /* 16 KiB to 256 KiB */
+
+void table_iter_init(struct table_iter *it, struct table *t, struct table_counters *counters)
+{
+    memset(it, 0, sizeof *it);
+    it->table = table_ref(t);
+    it->counters = counters;
+    it->stretch.fd = -1;
+}
+
+void table_iter_release(struct table_iter *it)
+{
+    if (it->table == NULL) {
+        return;
+    }
+    table_pin_release(&it->pin);
+    stretch_release(it->table, &it->stretch);
+    buf_release(&it->key_buf);
+    table_unref(it->table);
+    memset(it, 0, sizeof *it);
+    it->stretch.fd = -1;
+}
+
+/* ---- blocks ---- */
+
+/* Moving on in the direction of the last step makes the run longer, anything else ends it. */
+static struct table_load plan(struct table_iter *it, uint32_t i, const struct index_entry *e)
+{
+    struct table_load load = {it->counters, e->offset, e->offset, it->fill_cache};
+    bool forward = it->loaded && i == it->block + 1, backward = it->loaded && i + 1 == it->block;
+    it->run = forward || backward ? it->run + 1 : 0;
+    if (it->run < RUN_QUIET) {
+        return load;
+    }
+    uint32_t doublings = it->run - RUN_QUIET < RUN_DOUBLINGS ? it->run - RUN_QUIET : RUN_DOUBLINGS;
+    uint64_t ahead = (uint64_t)RUN_FIRST << doublings, end = it->table->footer.data_size;
+    if (e->offset >= it->faulted_from && e->offset + e->stored < it->faulted_to) {
+        return load;
+    }
+    if (forward) {
+        load.to = ahead < end - e->offset ? e->offset + ahead : end;
+    } else {
+        load.from = e->offset > ahead ? e->offset - ahead : 0;
+        load.to = e->offset + e->stored;
+    }
+    it->faulted_from = load.from;
+    it->faulted_to = load.to;
+    return load;
+}
+
+static int load(struct table_iter *it, uint32_t i)
+{
+    struct index_entry e;
+    if (it->loaded && it->block == i) {
+        return SHALE_OK;
+    }
+    int rc = table_entry(it->table, i, &e);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    struct table_load how = plan(it, i, &e);
+    it->loaded = false;
+    table_pin_release(&it->pin);
+    rc = it->sequential ? stretch_load_block(it->table, &it->stretch, &e, &it->parts, &it->pin)
+                        : table_load_block(it->table, i, &e, &how, &it->parts, &it->pin);
+    if (rc == SHALE_OK) {
+        rc = buf_set(&it->key_buf, block_prefix(&it->parts).data, it->parts.prefix_size);
+    }
+    it->loaded = rc == SHALE_OK;
+    it->block = i;
+    return rc;
+}
+
+/* Makes entry `at` of the loaded block the current one. */
+static int show(struct table_iter *it, uint32_t at)
+{
+    struct block_entry e;
+    struct index_entry where;
+    if (BASE_UNLIKELY(!block_at(&it->parts, at, &e))) {
+        int rc = table_entry(it->table, it->block, &where);
+        return rc == SHALE_OK ? table_damaged(it->table, where.offset, "malformed") : rc;
+    }
+    it->key = e.suffix;
+    if (it->key_buf.size != 0) {
+        int rc = buf_reserve(&it->key_buf, e.suffix.size);
+        if (BASE_UNLIKELY(rc != SHALE_OK)) {
+            return rc;
+        }
+        memcpy(it->key_buf.data + it->key_buf.size, e.suffix.data, e.suffix.size);
+        it->key = slice_make(it->key_buf.data, it->key_buf.size + e.suffix.size);
+    }
+    it->value = e.value;
+    it->seq = e.seq;
+    it->type = e.type;
+    it->entry = at;
+    it->valid = true;
+    return SHALE_OK;
+}
+
+static int show_first(struct table_iter *it, uint32_t block)
+{
+    if (block >= it->table->index.count) {
+        return SHALE_NOTFOUND;
+    }
+    int rc = load(it, block);
+    return rc == SHALE_OK ? show(it, 0) : rc;
+}
+
+static int show_last(struct table_iter *it, uint32_t block)
+{
+    int rc = load(it, block);
+    return rc == SHALE_OK ? show(it, it->parts.count - 1) : rc;
+}
+
+/* ---- moves ---- */
+
+int table_iter_first(struct table_iter *it)
+{
+    it->valid = false;
+    return show_first(it, 0);
+}
+
+int table_iter_last(struct table_iter *it)
+{
+    it->valid = false;
+    return show_last(it, it->table->index.count - 1);
+}
+
+/* Loads the block that holds the first entry >= key, *at in it; *at may be count: then it is the next block's
+ * first. */
+static int locate(struct table_iter *it, struct slice key, uint32_t *block, uint32_t *at, bool *equal)
+{
+    key.data = key.data != NULL ? key.data : (const unsigned char *)"";
+    it->valid = false;
+    if (!index_find(&it->table->index, key, block)) {
+        return err_set(SHALE_CORRUPT, "%s: index: malformed", it->table->name);
+    }
+    if (*block == it->table->index.count) {
+        return SHALE_NOTFOUND;
+    }
+    struct index_entry e;
+    int rc = load(it, *block);
+    if (rc == SHALE_OK && !block_search(&it->parts, key, at, equal)) {
+        rc = table_entry(it->table, *block, &e);
+        return rc == SHALE_OK ? table_damaged(it->table, e.offset, "malformed") : rc;
+    }
+    return rc;
+}
+
+int table_iter_seek(struct table_iter *it, struct slice key)
+{
+    uint32_t block, at;
+    bool equal;
+    int rc = locate(it, key, &block, &at, &equal);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    return at < it->parts.count ? show(it, at) : show_first(it, block + 1);
+}
+
+int table_iter_seek_for_prev(struct table_iter *it, struct slice key)
+{
+    uint32_t block, at;
+    bool equal;
+    int rc = locate(it, key, &block, &at, &equal);
+    if (rc == SHALE_NOTFOUND) { /* behind the last key */
+        return table_iter_last(it);
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (equal || at > 0) {
+        return show(it, equal ? at : at - 1);
+    }
+    return block > 0 ? show_last(it, block - 1) : SHALE_NOTFOUND;
+}
+
+int table_iter_next(struct table_iter *it)
+{
+    if (BASE_UNLIKELY(!it->valid)) {
+        return SHALE_NOTFOUND;
+    }
+    it->valid = false;
+    return BASE_LIKELY(it->entry + 1 < it->parts.count) ? show(it, it->entry + 1)
+                                                        : show_first(it, it->block + 1);
+}
+
+int table_iter_prev(struct table_iter *it)
+{
+    if (BASE_UNLIKELY(!it->valid)) {
+        return SHALE_NOTFOUND;
+    }
+    it->valid = false;
+    if (BASE_LIKELY(it->entry > 0)) {
+        return show(it, it->entry - 1);
+    }
+    return it->block > 0 ? show_last(it, it->block - 1) : SHALE_NOTFOUND;
+}

@@ -1,0 +1,268 @@
+/* open.c - opening a table: the footer with pread, then the mapping and what stands behind the data.
+ *
+ * Filter, index and properties are verified here, whole: every get needs them, and they are a hundredth of
+ * the file. Data blocks wait until somebody wants them. Where no mapping can be had (map count exhausted) the
+ * tail is read into memory, the descriptor stays open, and data blocks are read with pread, through the
+ * cache.
+ */
+#include "table/read.h"
+
+#include <stdlib.h>
+
+static int damaged_file(const struct table *t, const char *what)
+{
+    return err_set(SHALE_CORRUPT, "%s: %s", t->name, what);
+}
+
+static int read_exactly(const struct table *t, int fd, void *buf, size_t size, uint64_t offset)
+{
+    size_t got;
+    int rc = os_pread(fd, buf, size, offset, &got);
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s", t->name);
+    }
+    return got == size ? SHALE_OK : damaged_file(t, "the file ends early");
+}
+
+static int check_size(struct table *t, int fd, uint64_t size)
+{
+    struct stat st;
+    int rc = os_stat(fd, &st);
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s", t->name);
+    }
+    t->size = (uint64_t)st.st_size;
+    t->dev = st.st_dev;
+    t->ino = st.st_ino;
+    if (size != 0 && size != t->size) {
+        return err_set(SHALE_CORRUPT, "%s: %llu bytes long, should be %llu", t->name,
+                       (unsigned long long)t->size, (unsigned long long)size);
+    }
+    return t->size >= sizeof(struct table_footer) ? SHALE_OK : damaged_file(t, "too short for a table");
+}
+
+static int check_footer(struct table *t, int fd)
+{
+    struct table_footer *f = &t->footer;
+    int rc = read_exactly(t, fd, f, sizeof *f, t->size - sizeof *f);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (f->magic != TABLE_MAGIC || f->checksum != table_footer_checksum(f)) {
+        return damaged_file(t, f->magic != TABLE_MAGIC ? "no table: wrong magic number in the footer"
+                                                       : "footer: checksum mismatch");
+    }
+    if (f->format != TABLE_FORMAT || (f->incompat & ~TABLE_INCOMPAT) != 0) {
+        return err_set(SHALE_MISMATCH,
+                       "%s: format %u with features %#llx; this library reads format %u, features %#llx",
+                       t->name, f->format, (unsigned long long)f->incompat, TABLE_FORMAT,
+                       (unsigned long long)TABLE_INCOMPAT);
+    }
+    if (f->number != t->number) {
+        return err_set(SHALE_CORRUPT, "%s: the file is table %llu", t->name, (unsigned long long)f->number);
+    }
+    if (f->file_size != t->size || !table_layout(f, t->size, &t->at)) {
+        return damaged_file(t, "footer: sizes do not add up");
+    }
+    return SHALE_OK;
+}
+
+/* The mapping, or else the tail in memory; a table must be readable even when a process has too many
+ * mappings. */
+static int take_tail(struct table *t, int *fd)
+{
+    size_t size = (size_t)(t->size - t->at.filter);
+    void *map;
+    if (os_map(*fd, (size_t)t->size, false, &map) == SHALE_OK) {
+        t->map = map;
+        t->tail = t->map + t->at.filter;
+        int rc = os_map_populate_read(t->map, (size_t)t->at.filter, size);
+        return rc == SHALE_OK ? rc : err_wrap(rc, "%s: index", t->name);
+    }
+    err_clear();
+    t->fd = *fd;
+    *fd = -1;
+    t->tail = aligned_alloc(TABLE_ALIGN, align_up(size, TABLE_ALIGN));
+    if (t->tail == NULL) {
+        return err_set(SHALE_NOMEM, "%s: no memory for the index (%zu bytes)", t->name, size);
+    }
+    return read_exactly(t, t->fd, t->tail, size, t->at.filter);
+}
+
+static bool zeros(const unsigned char *p, uint64_t size)
+{
+    unsigned char any = 0;
+    for (uint64_t i = 0; i < size; i++) {
+        any |= p[i];
+    }
+    return any == 0;
+}
+
+static int check_section(const struct table *t, uint64_t offset, uint64_t size, enum table_kind kind,
+                         const char *what)
+{
+    int rc = table_unseal(t->tail + (offset - t->at.filter), size, size, kind, TABLE_RAW, t->number, offset);
+    return rc == SHALE_OK ? rc : err_wrap(rc, "%s: %s at %llu", t->name, what, (unsigned long long)offset);
+}
+
+static int open_sections(struct table *t)
+{
+    const struct table_footer *f = &t->footer;
+    uint64_t filter_end = f->filter_size != 0 ? f->filter_size + sizeof(struct table_trailer) : 0;
+    int rc = f->filter_size != 0 ? check_section(t, t->at.filter, f->filter_size, TABLE_FILTER, "filter")
+                                 : SHALE_OK;
+    if (rc == SHALE_OK) {
+        rc = check_section(t, t->at.index, f->index_size, TABLE_INDEX, "index");
+    }
+    if (rc == SHALE_OK) {
+        rc = check_section(t, t->at.properties, f->properties_size, TABLE_PROPERTIES, "properties");
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (!zeros(t->tail + filter_end, t->at.index - t->at.filter - filter_end)) {
+        return damaged_file(t, "padding is not zero");
+    }
+    if (!filter_open(&t->filter, t->tail, f->filter_size, f->filter_probes)) {
+        return damaged_file(t, "filter: malformed");
+    }
+    if (!index_open(&t->index, t->tail + (t->at.index - t->at.filter), f->index_size, f->data_size)) {
+        return damaged_file(t, "index: malformed");
+    }
+    return SHALE_OK;
+}
+
+static int open_properties(struct table *t)
+{
+    const unsigned char *p = t->tail + (t->at.properties - t->at.filter);
+    struct table_fixed_properties f;
+    if (t->footer.properties_size < sizeof f) {
+        return damaged_file(t, "properties: malformed");
+    }
+    memcpy(&f, p, sizeof f);
+    if (sizeof f + (uint64_t)f.smallest_size + f.largest_size + f.creator_size != t->footer.properties_size ||
+        f.smallest_size > TABLE_MAX_KEY || f.largest_size > TABLE_MAX_KEY || f.entries == 0 ||
+        f.deletes > f.entries || f.min_seq > f.max_seq || f.max_seq > TABLE_MAX_SEQ) {
+        return damaged_file(t, "properties: malformed");
+    }
+    t->info = (struct table_info){.number = t->number,
+                                  .size = t->size,
+                                  .entries = f.entries,
+                                  .deletes = f.deletes,
+                                  .min_seq = f.min_seq,
+                                  .max_seq = f.max_seq,
+                                  .raw_bytes = f.raw_bytes};
+    p += sizeof f;
+    int rc = buf_set(&t->info.smallest, p, f.smallest_size);
+    if (rc == SHALE_OK) {
+        rc = buf_set(&t->info.largest, p + f.smallest_size, f.largest_size);
+    }
+    return rc;
+}
+
+static int make_bits(struct table *t)
+{
+    size_t words = ((size_t)t->index.count + 63) / 64;
+    t->seen = base_calloc(words * 2, sizeof *t->seen);
+    if (t->seen == NULL) {
+        return SHALE_NOMEM;
+    }
+    t->cached = t->seen + words;
+    return SHALE_OK;
+}
+
+int table_open(int dirfd, uint64_t number, uint64_t size, struct cache *cache, bool verify,
+               struct table **out)
+{
+    struct table *t = base_calloc(1, sizeof *t);
+    if (t == NULL) {
+        return SHALE_NOMEM;
+    }
+    atomic_init(&t->refs, 1);
+    table_name(number, t->name);
+    t->number = number;
+    t->verify = verify;
+    t->dirfd = dirfd;
+    t->cache = cache;
+    t->cache_id = cache_table_id();
+    t->fd = -1;
+
+    int fd = -1;
+    int rc = os_open(dirfd, t->name, O_RDONLY, 0, &fd);
+    if (rc == SHALE_OK) {
+        rc = check_size(t, fd, size);
+    }
+    if (rc == SHALE_OK) {
+        rc = check_footer(t, fd);
+    }
+    if (rc == SHALE_OK) {
+        rc = take_tail(t, &fd);
+    }
+    if (rc == SHALE_OK) {
+        rc = open_sections(t);
+    }
+    if (rc == SHALE_OK) {
+        rc = open_properties(t);
+    }
+    if (rc == SHALE_OK) {
+        rc = make_bits(t);
+    }
+    os_close(&fd);
+    if (rc != SHALE_OK) {
+        table_unref(t);
+        return rc;
+    }
+    *out = t;
+    return SHALE_OK;
+}
+
+struct table *table_ref(struct table *t)
+{
+    atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+    return t;
+}
+
+/* Only the blocks that this table put into the cache are looked for there: their bits say which. */
+static void drop_cached(struct table *t)
+{
+    if (t->cache == NULL || t->seen == NULL || !cache_usable(t->cache)) {
+        return;
+    }
+    for (uint32_t i = 0; i < t->index.count; i++) {
+        uint64_t word = atomic_load_explicit(&t->cached[i / 64], memory_order_relaxed);
+        struct index_entry e;
+        if (word == 0) {
+            i |= 63;
+        } else if ((word >> i % 64 & 1) != 0 && index_at(&t->index, i, &e)) {
+            cache_remove(t->cache, t->cache_id, e.offset);
+        }
+    }
+}
+
+void table_unref(struct table *t)
+{
+    /* release: my reads are over; acquire: so are all others', before the mapping goes. */
+    if (t == NULL || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    drop_cached(t);
+    if (t->map != NULL) {
+        os_unmap(t->map, (size_t)t->size);
+    } else {
+        free(t->tail);
+    }
+    os_close(&t->fd);
+    free(t->seen);
+    table_info_release(&t->info);
+    free(t);
+}
+
+uint64_t table_number(const struct table *t)
+{
+    return t->number;
+}
+
+const struct table_info *table_properties(const struct table *t)
+{
+    return &t->info;
+}

@@ -1,0 +1,284 @@
+/* read.c - from a key to its value: filter, index, block.
+ *
+ * A mapped raw block is used where it lies. Its first use by this process faults its pages in with a system
+ * call that reports an I/O error as an error, where a plain load would be a SIGBUS, and verifies the
+ * checksum; a bit a block remembers. From then on a get makes no system call and writes nothing that others
+ * read.
+ *
+ * Everything else (lz4, no mapping) goes through the cache, or into memory of its own where there is none.
+ *
+ * A matching checksum proves nothing about the structure: all positions from the file are checked against its
+ * bounds where they are used, so that no file, however it came about, makes a reader leave its memory.
+ */
+#include "table/read.h"
+
+#include <lz4.h>
+
+int table_wrap(const struct table *t, uint64_t offset, int rc)
+{
+    return rc == SHALE_OK ? rc : err_wrap(rc, "%s: block at %llu", t->name, (unsigned long long)offset);
+}
+
+int table_damaged(const struct table *t, uint64_t offset, const char *what)
+{
+    return err_set(SHALE_CORRUPT, "%s: block at %llu: %s", t->name, (unsigned long long)offset, what);
+}
+
+int table_entry(const struct table *t, uint32_t i, struct index_entry *e)
+{
+    return index_at(&t->index, i, e) ? SHALE_OK : err_set(SHALE_CORRUPT, "%s: index: malformed", t->name);
+}
+
+static int unseal(const struct table *t, const struct index_entry *e, const unsigned char *stored)
+{
+    return table_wrap(
+        t, e->offset,
+        table_unseal(stored, e->stored, e->raw, TABLE_DATA, table_packing_of(e), t->number, e->offset));
+}
+
+/* relaxed: the bits guard no memory that this process wrote; the file does not change. */
+static bool bit_test(const _Atomic uint64_t *bits, uint32_t i)
+{
+    return (atomic_load_explicit(&bits[i / 64], memory_order_relaxed) >> i % 64 & 1) != 0;
+}
+
+static void bit_set(_Atomic uint64_t *bits, uint32_t i)
+{
+    atomic_fetch_or_explicit(&bits[i / 64], UINT64_C(1) << i % 64, memory_order_relaxed);
+}
+
+static int first_use(struct table *t, uint32_t i, const struct index_entry *e, const struct table_load *load)
+{
+    uint64_t end = e->offset + e->stored + sizeof(struct table_trailer);
+    uint64_t from = load->from < e->offset ? load->from : e->offset;
+    uint64_t to = load->to > end ? load->to : end;
+    int rc = os_map_populate_read(t->map, (size_t)from, (size_t)(to - from));
+    if (rc != SHALE_OK &&
+        (from < e->offset || to > end)) { /* a bad page next door is not this block's trouble */
+        rc = os_map_populate_read(t->map, (size_t)e->offset, (size_t)(end - e->offset));
+    }
+    rc = table_wrap(t, e->offset, rc);
+    if (rc == SHALE_OK && t->verify) {
+        rc = unseal(t, e, t->map + e->offset);
+    }
+    if (rc == SHALE_OK) {
+        bit_set(t->seen, i);
+    }
+    return rc;
+}
+
+int table_unpack(const struct table *t, const struct index_entry *e, const unsigned char *stored,
+                 struct cache_block **out)
+{
+    if (e->stored > LZ4_MAX_INPUT_SIZE || e->raw > LZ4_MAX_INPUT_SIZE || e->raw / 255 > e->stored) {
+        return table_damaged(t, e->offset, "sizes that no compression has");
+    }
+    struct cache_block *b = cache_block_new(e->raw);
+    if (b == NULL) {
+        return SHALE_NOMEM;
+    }
+    int n = LZ4_decompress_safe((const char *)stored, (char *)b->data, (int)e->stored, (int)e->raw);
+    if (n < 0 || (uint32_t)n != e->raw) {
+        cache_block_release(b);
+        return table_damaged(t, e->offset, "does not unpack");
+    }
+    *out = b;
+    return SHALE_OK;
+}
+
+/* The block's stored bytes and trailer, with pread. The caller's reference to *out. */
+static int fetch(const struct table *t, const struct index_entry *e, struct cache_block **out)
+{
+    size_t size = (size_t)e->stored + sizeof(struct table_trailer), got;
+    struct cache_block *b = cache_block_new(size);
+    if (b == NULL) {
+        return SHALE_NOMEM;
+    }
+    int rc = table_wrap(t, e->offset, os_pread(t->fd, b->data, size, e->offset, &got));
+    if (rc == SHALE_OK && got != size) {
+        rc = table_damaged(t, e->offset, "the file ends early");
+    }
+    if (rc == SHALE_OK && t->verify) {
+        rc = unseal(t, e, b->data);
+    }
+    if (rc != SHALE_OK) {
+        cache_block_release(b);
+        return rc;
+    }
+    b->size = e->stored;
+    *out = b;
+    return SHALE_OK;
+}
+
+static int make_block(struct table *t, uint32_t i, const struct index_entry *e, const struct table_load *load,
+                      struct cache_block **out)
+{
+    if (t->map != NULL) { /* raw ones do not come here */
+        int rc = bit_test(t->seen, i) ? SHALE_OK : first_use(t, i, e, load);
+        return rc == SHALE_OK ? table_unpack(t, e, t->map + e->offset, out) : rc;
+    }
+    struct cache_block *stored;
+    int rc = fetch(t, e, &stored);
+    if (rc != SHALE_OK || table_packing_of(e) == TABLE_RAW) {
+        if (rc == SHALE_OK) {
+            *out = stored;
+        }
+        return rc;
+    }
+    rc = table_unpack(t, e, stored->data, out);
+    cache_block_release(stored);
+    return rc;
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static int through_cache(struct table *t, uint32_t i, const struct index_entry *e,
+                         const struct table_load *load, struct cache_block **out)
+{
+    struct cache_block *b = t->cache != NULL ? cache_find(t->cache, t->cache_id, e->offset) : NULL;
+    if (load->counters != NULL) {
+        count(b != NULL ? &load->counters->cache_hits : &load->counters->cache_misses);
+    }
+    if (b == NULL) {
+        int rc = make_block(t, i, e, load, &b);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        bool added = false;
+        if (load->fill && t->cache != NULL) {
+            b = cache_add(t->cache, t->cache_id, e->offset, b, &added);
+        }
+        if (added) {
+            bit_set(t->cached, i);
+        }
+    }
+    *out = b;
+    return SHALE_OK;
+}
+
+int table_load_block(struct table *t, uint32_t i, const struct index_entry *e, const struct table_load *load,
+                     struct table_block *parts, struct table_pin *pin)
+{
+    struct cache_block *b = NULL;
+    const unsigned char *data;
+    int rc = SHALE_OK;
+    if (BASE_LIKELY(t->map != NULL && table_packing_of(e) == TABLE_RAW)) {
+        if (BASE_UNLIKELY(!bit_test(t->seen, i))) {
+            rc = first_use(t, i, e, load);
+        }
+        data = t->map + e->offset;
+    } else {
+        rc = through_cache(t, i, e, load, &b);
+        data = b != NULL ? b->data : NULL;
+    }
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
+    }
+    if (BASE_UNLIKELY(!block_open(parts, data, e->raw))) {
+        if (b != NULL) {
+            cache_block_release(b);
+        }
+        return table_damaged(t, e->offset, "malformed");
+    }
+    *pin = (struct table_pin){b, cache_block_release};
+    return SHALE_OK;
+}
+
+/* ---- get ---- */
+
+/* Every 64th time adds 64: the thread's own tick, no line that others write. A handle's count is off by a
+ * few, at most. */
+#define COUNT_BATCH 64u
+static inline void count_batched(uint32_t *tick, _Atomic uint64_t *counter)
+{
+    if (BASE_UNLIKELY(++*tick % COUNT_BATCH == 0)) {
+        atomic_fetch_add_explicit(counter, COUNT_BATCH, memory_order_relaxed);
+    }
+}
+
+/* initial-exec: two words, and no call to find them from a shared library. */
+static _Thread_local struct {
+    uint32_t checks, useful;
+} ticks __attribute__((tls_model("initial-exec")));
+
+static bool filtered_out(const struct table *t, uint64_t hash, struct table_counters *counters)
+{
+    if (t->filter.lines == NULL) {
+        return false;
+    }
+    bool out = !filter_may_hold(&t->filter, hash);
+    if (counters != NULL) {
+        count_batched(&ticks.checks, &counters->bloom_checks);
+        if (out) {
+            count_batched(&ticks.useful, &counters->bloom_useful);
+        }
+    }
+    return out;
+}
+
+/* In the block: SHALE_NOTFOUND, or the entry. */
+static int find(const struct table *t, uint64_t offset, const struct table_block *parts, struct slice key,
+                struct table_hit *hit)
+{
+    struct block_entry entry;
+    uint32_t at;
+    bool equal;
+    if (!block_search(parts, key, &at, &equal)) {
+        return table_damaged(t, offset, "malformed");
+    }
+    if (!equal) {
+        return SHALE_NOTFOUND;
+    }
+    if (!block_at(parts, at, &entry)) {
+        return table_damaged(t, offset, "malformed");
+    }
+    *hit = (struct table_hit){entry.seq, entry.type, entry.value};
+    return SHALE_OK;
+}
+
+int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
+              struct table_hit *hit, struct table_pin *pin)
+{
+    key.data = key.data != NULL ? key.data : (const unsigned char *)"";
+    if (filtered_out(t, hash, counters)) {
+        return SHALE_NOTFOUND;
+    }
+    uint32_t i;
+    if (BASE_UNLIKELY(!index_find(&t->index, key, &i))) {
+        return err_set(SHALE_CORRUPT, "%s: index: malformed", t->name);
+    }
+    if (i == t->index.count) {
+        return SHALE_NOTFOUND;
+    }
+    struct index_entry e;
+    struct table_block parts;
+    struct table_pin held = {NULL, NULL};
+    int rc = table_entry(t, i, &e);
+    if (rc == SHALE_OK) {
+        struct table_load load = {counters, e.offset, e.offset, true};
+        rc = table_load_block(t, i, &e, &load, &parts, &held);
+    }
+    if (rc == SHALE_OK) {
+        rc = find(t, e.offset, &parts, key, hit);
+    }
+    if (rc == SHALE_OK) {
+        *pin = held;
+    } else {
+        table_pin_release(&held);
+    }
+    return rc;
+}
+
+uint64_t table_offset_of(const struct table *t, struct slice key)
+{
+    key.data = key.data != NULL ? key.data : (const unsigned char *)"";
+    uint32_t i;
+    struct index_entry e;
+    if (!index_find(&t->index, key, &i) || i == t->index.count || !index_at(&t->index, i, &e)) {
+        return t->footer.data_size;
+    }
+    return e.offset;
+}
