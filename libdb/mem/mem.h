@@ -1,7 +1,7 @@
 /* mem.h - the memtable: a shared, position-independent index over one mapped WAL segment.
  *
  * The segment holds the bytes once; 000012.mem is a skiplist over them, mapped by every process: references are
- * 32-bit arena offsets, one node a key with the key's first 8 bytes inline, and behind each node a newest-first
+ * 32-bit arena positions, one node a key with the key's first 16 bytes inline, and behind each node a newest-first
  * chain of versions {seq, WAL offset of the entry}, with jump pointers so that an old snapshot finds its version
  * in O(log n). One writer (who holds WRITE), any number of readers in any process, no locks.
  *
@@ -22,6 +22,7 @@ struct mem_index {
     struct wal_segment *seg; /* a reference is held */
     unsigned char *arena;    /* the mapping; references are offsets into it */
     uint64_t size;
+    uint32_t last_node;      /* the highest reference at which a node can stand; references count units of 8 bytes */
     bool writable;
     /* writer's own, under WRITE: where the last insert went, so that ascending keys insert in O(1) */
     struct mem_splice *splice;
@@ -32,8 +33,11 @@ void mem_name(uint32_t number, char name[MEM_NAME_SIZE]);   /* "000012.mem" */
 bool mem_parse_name(const char *name, uint32_t *number);
 
 /* Makes the index file of seg (number and salt go into its header; size as the segment's). A leftover of that name is unlinked
- * first: always a new inode. SHALE_EXISTS when another one made it in between. */
+ * first: always a new inode. SHALE_EXISTS: seg's own index is there already, it is left as it is (another one made it).
+ * SHALE_BUSY: another is removing the leftover. Made under a temporary name, "000012.mem.tmp-0123456789abcdef", which a
+ * kill leaves behind: wal_sweep_tmp removes it. */
 int mem_make(int dirfd, const struct wal_segment *seg, unsigned mode);
+bool mem_parse_tmp_name(const char *name, uint32_t *number);
 /* Maps seg's index. SHALE_NOTFOUND (no text): missing, or its header is not of this number and salt. Keeps a reference to seg. */
 int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index **mem);
 /* An empty private index over seg, for replay; size 0: large enough for whatever the segment can hold (reserved, not committed). */
@@ -41,12 +45,14 @@ int mem_open_private(struct wal_segment *seg, struct mem_index **mem);
 struct mem_index *mem_ref(struct mem_index *mem);
 void mem_unref(struct mem_index *mem);
 
-/* Arena bytes that `count` more entries can take at the most. */
+/* Arena bytes that make sure of `count` more entries: by one mem_insert_record, always; by single inserts, but for a
+ * chance of 2^-60 (towers are random; one that would not fit is made lower). */
 uint64_t mem_need(uint64_t count);
 /* Arena bytes that are free. Caller holds WRITE. */
 uint64_t mem_room(const struct mem_index *mem);
 /* Inserts the entry that stands at wal_offset. The caller made sure of the room and holds WRITE. Idempotent.
- * SHALE_CORRUPT: the shared index is damaged (nothing is written out of bounds). */
+ * Sequence numbers of a key only grow: an older one that is not there already is SHALE_CORRUPT, repair and replay go in order.
+ * SHALE_CORRUPT: the shared index is damaged (nothing is written out of bounds). SHALE_NOMEM: no room. */
 int mem_insert(struct mem_index *mem, struct slice key, uint64_t seq, uint32_t wal_offset);
 /* Every entry of a verified record. */
 int mem_insert_record(struct mem_index *mem, const struct wal_view *rec);
@@ -84,7 +90,8 @@ int mem_iter_seek_for_prev(struct mem_iter *it, struct slice key); /* last <= ke
 int mem_iter_next(struct mem_iter *it);
 int mem_iter_prev(struct mem_iter *it);
 
-/* Walks the whole structure: order, bounds, chains, keys that the segment really holds. SHALE_CORRUPT names what is wrong. */
+/* Walks the whole structure: order, bounds, chains, keys that the segment really holds. SHALE_CORRUPT names what is
+ * wrong. Nobody may be inserting meanwhile. */
 int mem_check(const struct mem_index *mem);
 
 #endif

@@ -7,9 +7,11 @@
  *   { u64 checksum, u32 length, u32 count, u64 first_seq } { entry } x count, zero padded to 8
  *   entry = u8 type, varint32 keylen, [put: varint32 vallen,] key, [put: value]
  *
- * The checksum covers everything behind itself to first byte past the payload (length = payload bytes without
+ * The checksum covers everything behind itself to the first byte past the payload (length = payload bytes without
  * padding), seeded with the segment's salt and the record's LSN: an older record that a recycled segment still
- * carries never verifies, nor does one at another place. Entry i of the record has sequence number first_seq + i.
+ * carries never verifies, nor does one at another place. It is XXH3 of the payload, seeded with XXH3 of the 16
+ * bytes between checksum and payload, so that header and payload may lie apart. Entry i of the record has sequence
+ * number first_seq + i.
  *
  * A segment is mapped only under a shared lock on byte 0 of its own file, kept as long as the mapping; who wants to
  * recycle it must get that byte exclusively [I-11].
@@ -84,6 +86,16 @@ static inline uint64_t wal_record_size(uint64_t payload)
 #define WAL_NAME_SIZE 24
 void wal_name(uint32_t number, char name[WAL_NAME_SIZE]);          /* "000012.wal" */
 bool wal_parse_name(const char *name, uint32_t *number);           /* exact form only */
+
+/* Names of files in the making, "000012.wal.tmp-0123456789abcdef" (random), of segments and of whatever else goes with a segment
+ * (kind: "wal", "mem"). Whoever makes one holds its byte 0, in either mode; one whose byte can be had exclusively is an
+ * orphan. wal_sweep_tmp removes an orphan; SHALE_BUSY (no text): its maker lives. */
+#define WAL_TMP_NAME_SIZE 48
+bool wal_parse_tmp_name(const char *name, const char *kind, uint32_t *number);
+bool wal_parse_kind(const char *name, const char *kind, uint32_t *number); /* "000012.KIND" */
+/* Creates one, exclusively, and locks its byte 0, shared. */
+int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, char name[WAL_TMP_NAME_SIZE], int *fd);
+int wal_sweep_tmp(int dirfd, const char *name);
 
 /* Makes segment `number` ready under its name, durable on return: temporary name (000012.wal.tmp-HEX), space allocated, header
  * written and synced, renamed with NOREPLACE, directory synced. recycle: number of an old segment to reuse when it is at
