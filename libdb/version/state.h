@@ -1,24 +1,25 @@
 /* state.h - STATE: the boot-scoped shared memory of a database, mapped by every handle.
  *
- * Nothing in it is needed after a reboot [I-1]. The first line never changes its place, whatever the layout. All
- * shared words are C11 atomics. Grouped by the lock under which they are written. A cache line that readers
- * poll is written by nobody else.
+ * Nothing in it is needed after a reboot [I-1]. The first line never changes its place, whatever the layout.
+ * All shared words are C11 atomics. Grouped by the lock under which they are written. A cache line that
+ * readers poll is written by nobody else.
  *
- * The version tuple has two slots; epoch e's slot is e & 1. [I-8] Under MANIFEST: release fence, fill the other
- * slot with relaxed stores, store epoch + 1 (release). A process killed between leaves the old tuple current.
+ * The version tuple has two slots; epoch e's slot is e & 1. [I-8] Under MANIFEST: release fence, fill the
+ * other slot with relaxed stores, store epoch + 1 (release). A process killed between leaves the old tuple
+ * current.
  */
 #ifndef VERSION_STATE_H
 #define VERSION_STATE_H
 
 #include "os/os.h"
 
-#define STATE_NAME "STATE"
-#define STATE_MAGIC UINT64_C(0x31657473656c6873) /* "shlestea" order is irrelevant: eight fixed bytes */
+#define STATE_NAME   "STATE"
+#define STATE_MAGIC  UINT64_C(0x31657473656c6873) /* "shleste1", little-endian */
 #define STATE_LAYOUT 1
-#define STATE_ROWS 256
+#define STATE_ROWS   256
 
-/* Counters of a handle (in its row) and of the whole database (rows plus what closed handles left). One line each:
- * name, kind (SUM or MAX), meaning. */
+/* Counters of a handle (in its row) and of the whole database (rows plus what closed handles left). One line
+ * each: name, kind (SUM or MAX), meaning. */
 #define STATE_COUNTERS(X)                                                                                    \
     X(puts, SUM, "entries put")                                                                              \
     X(deletes, SUM, "entries deleted")                                                                       \
@@ -65,13 +66,13 @@ struct state_row {
     _Atomic uint64_t view_epoch, view_since;    /* of the cached view; view_since: CLOCK_REALTIME ns */
     _Atomic uint64_t done, total;               /* bytes of the work under way */
     char program[32];
-    char doing[64];                             /* text, always NUL-terminated within; may be read torn */
+    char doing[64]; /* text, always NUL-terminated within; may be read torn */
     struct state_counters counters;
 };
 
 struct state {
     /* for ever at these places */
-    _Atomic uint64_t magic;      /* stored last when STATE is initialised */
+    _Atomic uint64_t magic; /* stored last when STATE is initialised */
     uint32_t layout;
     uint32_t page_size;
     _Atomic uint64_t generation; /* odd while STATE is being initialised */
@@ -81,12 +82,14 @@ struct state {
     /* identity, written when it is initialised, under OPEN */
     BASE_ALIGNED(64) uint64_t lock_dev;
     uint64_t lock_ino, state_dev, state_ino;
-    _Atomic uint64_t clean;      /* under OPEN: 1 when the last closer left everything in order, so that an open needs no recovery */
+    _Atomic uint64_t clean; /* under OPEN: 1 when the last closer left everything in order, so that an open
+                               needs no recovery */
 
     /* under MANIFEST */
     BASE_ALIGNED(64) _Atomic uint64_t epoch;
     BASE_ALIGNED(64) struct state_tuple tuple[2];
-    _Atomic uint64_t bad_manifest; /* number of a manifest whose fdatasync was reported failed: never appended to again */
+    _Atomic uint64_t
+        bad_manifest; /* number of a manifest whose fdatasync was reported failed: never appended to again */
 
     /* under WRITE */
     BASE_ALIGNED(64) _Atomic uint64_t wal_end; /* LSN: its upper half names the active segment */
@@ -96,20 +99,21 @@ struct state {
     /* sync: only grow, by compare-and-swap; panic the same */
     BASE_ALIGNED(64) _Atomic uint64_t sync_attempt;
     _Atomic uint64_t synced_lsn;
-    _Atomic uint64_t synced_seq;    /* about: what stats show */
-    _Atomic uint64_t sync_due;      /* CLOCK_MONOTONIC ns when some interval commit wants its sync; 0: nothing owed */
-    _Atomic uint64_t panic;         /* newest segment of a failed attempt; writes refuse while panic >= oldest */
-    _Atomic uint64_t sync_slowest;  /* ns, of recent syncs; decays */
+    _Atomic uint64_t synced_seq; /* about: what stats show */
+    _Atomic uint64_t
+        sync_due;           /* CLOCK_MONOTONIC ns when some interval commit wants its sync; 0: nothing owed */
+    _Atomic uint64_t panic; /* newest segment of a failed attempt; writes refuse while panic >= oldest */
+    _Atomic uint64_t sync_slowest;                       /* ns, of recent syncs; decays */
     BASE_ALIGNED(64) _Atomic uint64_t durable_published; /* durable commits ever published ... */
-    _Atomic uint64_t durable_synced;    /* ... and how many of them the last sync covered */
-    _Atomic uint64_t durable_group;     /* size of the last group */
+    _Atomic uint64_t durable_synced;                     /* ... and how many of them the last sync covered */
+    _Atomic uint64_t durable_group;                      /* size of the last group */
 
     /* segments: ready and need only grow (need: until served) */
-    BASE_ALIGNED(64) _Atomic uint64_t ready;  /* highest segment that is ready */
-    _Atomic uint64_t need;          /* bytes that a large record waits for; 0: none */
-    _Atomic uint64_t spare;         /* number of a retired segment kept to be recycled; 0: none */
-    _Atomic uint64_t next_table;    /* next table number to hand out */
-    _Atomic uint64_t no_space;      /* CLOCK_MONOTONIC ns of the last ENOSPC of background work; 0: none since */
+    BASE_ALIGNED(64) _Atomic uint64_t ready; /* highest segment that is ready */
+    _Atomic uint64_t need;                   /* bytes that a large record waits for; 0: none */
+    _Atomic uint64_t spare;                  /* number of a retired segment kept to be recycled; 0: none */
+    _Atomic uint64_t next_table;             /* next table number to hand out */
+    _Atomic uint64_t no_space; /* CLOCK_MONOTONIC ns of the last ENOSPC of background work; 0: none since */
 
     /* wake words; *_asleep is set by who goes to sleep and cleared by who wakes */
     BASE_ALIGNED(64) _Atomic uint32_t work;
@@ -118,7 +122,8 @@ struct state {
     _Atomic uint32_t change_asleep;
     BASE_ALIGNED(64) _Atomic uint32_t sync_word;
     _Atomic uint32_t sync_asleep;
-    BASE_ALIGNED(64) _Atomic uint32_t room;   /* moved when flush or compaction made room: stalled writers sleep on it */
+    BASE_ALIGNED(64)
+    _Atomic uint32_t room; /* moved when flush or compaction made room: stalled writers sleep on it */
     _Atomic uint32_t room_asleep;
 
     BASE_ALIGNED(64) struct state_counters closed; /* what handles that are gone have counted */
@@ -135,7 +140,8 @@ static inline void state_raise(_Atomic uint64_t *word, uint64_t value)
                                                                  memory_order_relaxed)) {
     }
 }
-/* Tells sleepers on a word that something changed; one load when nobody sleeps. The fence pairs with the sleeper's. */
+/* Tells sleepers on a word that something changed; one load when nobody sleeps. The fence pairs with the
+ * sleeper's. */
 static inline void state_wake(_Atomic uint32_t *word, _Atomic uint32_t *asleep)
 {
     atomic_fetch_add_explicit(word, 1, memory_order_seq_cst);
@@ -153,19 +159,23 @@ struct state_map {
     dev_t dev;
     ino_t ino;
 };
-/* Maps STATE. create: makes a file of STATE_SIZE zero bytes when there is none (or one of another size that nobody uses:
- * unlinked first; caller holds OPEN and LIVE exclusively). SHALE_NOTFOUND (no text): missing. SHALE_MISMATCH: too small for what its layout says. */
+/* Maps STATE. create: makes a file of STATE_SIZE zero bytes when there is none (or one of another size that
+ * nobody uses: unlinked first; caller holds OPEN and LIVE exclusively). SHALE_NOTFOUND (no text): missing.
+ * SHALE_MISMATCH: too small for what its layout says. */
 int state_map(int dirfd, bool writable, bool create, unsigned mode, struct state_map *out);
 void state_unmap(struct state_map *m);
-/* Magic, layout, boot and identity are right (device and inode of STATE and of LOCK)? 
- * SHALE_OK; SHALE_NOTFOUND (no text): not initialised, or of another boot or directory; SHALE_MISMATCH: another layout or page size. */
+/* Magic, layout, boot and identity are right (device and inode of STATE and of LOCK)?
+ * SHALE_OK; SHALE_NOTFOUND (no text): not initialised, or of another boot or directory; SHALE_MISMATCH:
+ * another layout or page size (of this boot: whoever holds LIVE exclusively may initialise it anew all the
+ * same). Any bytes at all may stand there. */
 int state_check(const struct state_map *m, const struct stat *lock);
-/* First half of initialising, under OPEN with LIVE held exclusively: generation odd, everything zero, identity. */
+/* First half of initialising, under OPEN with LIVE held exclusively: generation odd, everything zero,
+ * identity. */
 void state_begin(struct state_map *m, const struct stat *lock, const unsigned char uuid[16]);
 /* Second half: generation even, magic last. */
 void state_ready(struct state_map *m);
 
-struct state_view {              /* a tuple as it was read */
+struct state_view { /* a tuple as it was read */
     uint64_t epoch, manifest, length;
     uint32_t oldest;
 };
@@ -174,7 +184,8 @@ void state_load_tuple(const struct state *s, struct state_view *out);
 /* [I-8]. Caller holds MANIFEST (or initialises). */
 void state_store_tuple(struct state *s, uint64_t manifest, uint64_t length, uint32_t oldest);
 
-/* Row i as a fresh owner: folds what the former owner left into `closed`, zeroes, fills in who we are. Caller holds its byte of LIVE. */
+/* Row i as a fresh owner: folds what the former owner left into `closed`, zeroes, fills in who we are. Caller
+ * holds its byte of LIVE. */
 void state_row_claim(struct state *s, unsigned row);
 /* Sums (or maxes) rows and closed; bad indices cannot happen. */
 struct state_totals {
