@@ -57,6 +57,7 @@ static int roll(struct version_log *log, struct version *v, bool *unknown)
     v->manifest = number;
     v->length = v->base_length = length;
     state_store_tuple(log->state, v->manifest, v->length, v->oldest);
+    atomic_store_explicit(&log->state->bad_manifest, 0, memory_order_relaxed); /* it is not the live one any more */
     unlink_manifest(log, replaced);
     return SHALE_OK;
 }

@@ -140,9 +140,9 @@ struct version_log {
 /* Both: caller holds MANIFEST (or initialises with LIVE held exclusively).
  * begin: [I-18b], then the version that is current now; known may be NULL or an older version to advance
  * from. A bad manifest is rolled here already: after begin, what is in no version is named by nothing on
- * disk. A cold open stores what manifest_load gave it as the tuple, and its number as bad_manifest: so its
- * commit writes a new manifest and builds on nothing that a failed fdatasync may have left in the page cache
- * only. */
+ * disk. A cold open
+ * makes a new manifest with manifest_create instead of appending, and so builds on nothing that a failed
+ * fdatasync left in the page cache only. */
 int version_begin(struct version_log *log, struct version *known, struct version **current);
 /* Appends e to the manifest of `current` (rolls when long or bad), fdatasyncs, moves the epoch. *next is the
  * new version. Marks OS_MARK_MANIFEST between the steps. On failure nothing is published, and *unknown tells
