@@ -119,14 +119,15 @@ static int explain_input(struct load *l, int got)
 
 static int load_records(struct load *l)
 {
+    char where[32];
     int got = DUMP_MORE, result = 0;
     while (result == 0 && !tool_interrupted() &&
            (got = dump_read_pair(&l->in, &l->key, &l->val)) == DUMP_MORE) {
         int status = shale_batch_put(l->batch, l->key.data, l->key.size, l->val.data, l->val.size);
         if (status != SHALE_OK) {
             progress_end(&l->progress);
-            fprintf(stderr, "shale: line %llu:\n", (unsigned long long)l->in.line);
-            result = tool_report(l->t, status, "cannot store a record");
+            snprintf(where, sizeof where, "line %llu", (unsigned long long)l->in.line);
+            result = tool_report(l->t, status, where);
             break;
         }
         l->batch_bytes += l->key.size + l->val.size;
