@@ -1,16 +1,19 @@
 /* mem.h - the memtable: a shared, position-independent index over one mapped WAL segment.
  *
- * The segment holds the bytes once; 000012.mem is a skiplist over them, mapped by every process: references are
- * 32-bit arena positions, one node a key with the key's first 16 bytes inline, and behind each node a newest-first
- * chain of versions {seq, WAL offset of the entry}, with jump pointers so that an old snapshot finds its version
- * in O(log n). One writer (who holds WRITE), any number of readers in any process, no locks.
+ * The segment holds the bytes once; 000012.mem is a skiplist over them, mapped by every process: references
+ * are 32-bit arena positions, one node a key with the key's first 16 bytes inline, and behind each node a
+ * newest-first chain of versions {seq, WAL offset of the entry}, with jump pointers so that an old snapshot
+ * finds its version in O(log n). One writer (who holds WRITE), any number of readers in any process, no
+ * locks.
  *
- * [I-16] The arena's end is stored before a node is filled; a node is complete before it is linked with a release
- * store, bottom level first: a writer killed anywhere leaves a usable list, and the next one overwrites nothing.
- * Inserting what is there already (same key, same seq) changes nothing: repair and replay just insert again.
- * References read from shared memory are bounds-checked before use: noise gives SHALE_CORRUPT or a miss, never a crash or an endless loop.
+ * [I-16] The arena's end is stored before a node is filled; a node is complete before it is linked with a
+ * release store, bottom level first: a writer killed anywhere leaves a usable list, and the next one
+ * overwrites nothing. Inserting what is there already (same key, same seq) changes nothing: repair and replay
+ * just insert again. References read from shared memory are bounds-checked before use: noise gives
+ * SHALE_CORRUPT or a miss, never a crash or an endless loop.
  *
- * The file is boot-scoped: never needed after a reboot [I-1]. A private index lives in anonymous memory (recovery, read-only replay).
+ * The file is boot-scoped: never needed after a reboot [I-1]. A private index lives in anonymous memory
+ * (recovery, read-only replay).
  */
 #ifndef MEM_MEM_H
 #define MEM_MEM_H
@@ -22,45 +25,49 @@ struct mem_index {
     struct wal_segment *seg; /* a reference is held */
     unsigned char *arena;    /* the mapping; references are offsets into it */
     uint64_t size;
-    uint32_t last_node;      /* the highest reference at which a node can stand; references count units of 8 bytes */
+    uint32_t
+        last_node; /* the highest reference at which a node can stand; references count units of 8 bytes */
     bool writable;
     /* writer's own, under WRITE: where the last insert went, so that ascending keys insert in O(1) */
     struct mem_splice *splice;
 };
 
 #define MEM_NAME_SIZE 24
-void mem_name(uint32_t number, char name[MEM_NAME_SIZE]);   /* "000012.mem" */
+void mem_name(uint32_t number, char name[MEM_NAME_SIZE]); /* "000012.mem" */
 bool mem_parse_name(const char *name, uint32_t *number);
 
-/* Makes the index file of seg (number and salt go into its header; size as the segment's). A leftover of that name is unlinked
- * first: always a new inode. SHALE_EXISTS: seg's own index is there already, it is left as it is (another one made it).
- * SHALE_BUSY: another is removing the leftover. Made under a temporary name, "000012.mem.tmp-0123456789abcdef", which a
- * kill leaves behind: wal_sweep_tmp removes it. */
+/* Makes the index file of seg (number and salt go into its header; size as the segment's). A leftover of that
+ * name is unlinked first: always a new inode. SHALE_EXISTS: seg's own index is there already, it is left as
+ * it is (another one made it). SHALE_BUSY: another is removing the leftover. Made under a temporary name,
+ * "000012.mem.tmp-0123456789abcdef", which a kill leaves behind: wal_sweep_tmp removes it. */
 int mem_make(int dirfd, const struct wal_segment *seg, unsigned mode);
 bool mem_parse_tmp_name(const char *name, uint32_t *number);
-/* Maps seg's index. SHALE_NOTFOUND (no text): missing, or its header is not of this number and salt. Keeps a reference to seg. */
+/* Maps seg's index. SHALE_NOTFOUND (no text): missing, or its header is not of this number and salt. Keeps a
+ * reference to seg. */
 int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index **mem);
-/* An empty private index over seg, for replay; size 0: large enough for whatever the segment can hold (reserved, not committed). */
+/* An empty private index over seg, for replay; size 0: large enough for whatever the segment can hold
+ * (reserved, not committed). */
 int mem_open_private(struct wal_segment *seg, struct mem_index **mem);
 struct mem_index *mem_ref(struct mem_index *mem);
 void mem_unref(struct mem_index *mem);
 
-/* Arena bytes that make sure of `count` more entries: by one mem_insert_record, always; by single inserts, but for a
- * chance of 2^-60 (towers are random; one that would not fit is made lower). */
+/* Arena bytes that make sure of `count` more entries: by one mem_insert_record, always; by single inserts,
+ * but for a chance of 2^-60 (towers are random; one that would not fit is made lower). */
 uint64_t mem_need(uint64_t count);
 /* Arena bytes that are free. Caller holds WRITE. */
 uint64_t mem_room(const struct mem_index *mem);
 /* Inserts the entry that stands at wal_offset. The caller made sure of the room and holds WRITE. Idempotent.
- * Sequence numbers of a key only grow: an older one that is not there already is SHALE_CORRUPT, repair and replay go in order.
- * SHALE_CORRUPT: the shared index is damaged (nothing is written out of bounds). SHALE_NOMEM: no room. */
+ * Sequence numbers of a key only grow: an older one that is not there already is SHALE_CORRUPT, repair and
+ * replay go in order. SHALE_CORRUPT: the shared index is damaged (nothing is written out of bounds).
+ * SHALE_NOMEM: no room. */
 int mem_insert(struct mem_index *mem, struct slice key, uint64_t seq, uint32_t wal_offset);
 /* Every entry of a verified record. */
 int mem_insert_record(struct mem_index *mem, const struct wal_view *rec);
 
 struct mem_hit {
     uint64_t seq;
-    uint8_t type;           /* WAL_PUT, WAL_DELETE */
-    struct slice value;     /* in the segment's mapping */
+    uint8_t type;       /* WAL_PUT, WAL_DELETE */
+    struct slice value; /* in the segment's mapping */
 };
 /* The newest version with sequence number <= seq. SHALE_NOTFOUND (no text), SHALE_CORRUPT. */
 int mem_get(const struct mem_index *mem, struct slice key, uint64_t seq, struct mem_hit *hit);
@@ -70,17 +77,18 @@ uint64_t mem_entries(const struct mem_index *mem);
 uint64_t mem_keys(const struct mem_index *mem);
 uint64_t mem_used(const struct mem_index *mem);
 
-/* One entry a key: the newest version with seq <= the iterator's. Plain struct, no allocation, nothing to release; the
- * index must outlive it. The moves return SHALE_OK, SHALE_NOTFOUND (past the end: not valid) or SHALE_CORRUPT. */
+/* One entry a key: the newest version with seq <= the iterator's. Plain struct, no allocation, nothing to
+ * release; the index must outlive it. The moves return SHALE_OK, SHALE_NOTFOUND (past the end: not valid) or
+ * SHALE_CORRUPT. */
 struct mem_iter {
     const struct mem_index *mem;
     uint64_t seq;
-    uint32_t node;          /* 0: not valid */
-    struct slice key;       /* in the segment's mapping */
+    uint32_t node;    /* 0: not valid */
+    struct slice key; /* in the segment's mapping */
     uint64_t entry_seq;
     uint8_t type;
     struct slice value;
-    uint32_t entry_offset;  /* in the segment */
+    uint32_t entry_offset; /* in the segment */
 };
 void mem_iter_init(struct mem_iter *it, const struct mem_index *mem, uint64_t seq);
 int mem_iter_first(struct mem_iter *it);
@@ -90,8 +98,8 @@ int mem_iter_seek_for_prev(struct mem_iter *it, struct slice key); /* last <= ke
 int mem_iter_next(struct mem_iter *it);
 int mem_iter_prev(struct mem_iter *it);
 
-/* Walks the whole structure: order, bounds, chains, keys that the segment really holds. SHALE_CORRUPT names what is
- * wrong. Nobody may be inserting meanwhile. */
+/* Walks the whole structure: order, bounds, chains, keys that the segment really holds. SHALE_CORRUPT names
+ * what is wrong. Nobody may be inserting meanwhile. */
 int mem_check(const struct mem_index *mem);
 
 #endif

@@ -40,10 +40,9 @@ int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, 
         if (rc == SHALE_EXISTS) {
             continue;
         }
-        if (rc != SHALE_OK) {
-            return rc;
+        if (rc == SHALE_OK) {
+            rc = os_lock_try(got, 0, 1, false);
         }
-        rc = os_lock_try(got, 0, 1, false);
         if (rc == SHALE_OK) {
             rc = os_stat(got, &st);
         }
@@ -53,7 +52,7 @@ int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, 
         }
         os_close(&got);
         if (rc != SHALE_OK && rc != SHALE_BUSY) {
-            (void)os_unlink(dirfd, name);
+            (void)os_unlink(dirfd, name); /* an open that was refused may have made it */
             return rc;
         }
         /* A sweeper met it between the creation and the lock. */

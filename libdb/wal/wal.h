@@ -1,20 +1,20 @@
 /* wal.h - the write-ahead log: segments and records.
  *
- * A segment is one file, 000012.wal, space allocated ahead and mapped by every process; it belongs to the memtable of
- * the same number. Log sequence number (LSN) = segment number << 32 | offset. Records follow each other from
- * WAL_FIRST on, each at a multiple of 8. A record is one commit:
+ * A segment is one file, 000012.wal, space allocated ahead and mapped by every process; it belongs to the
+ * memtable of the same number. Log sequence number (LSN) = segment number << 32 | offset. Records follow each
+ * other from WAL_FIRST on, each at a multiple of 8. A record is one commit:
  *
  *   { u64 checksum, u32 length, u32 count, u64 first_seq } { entry } x count, zero padded to 8
  *   entry = u8 type, varint32 keylen, [put: varint32 vallen,] key, [put: value]
  *
- * The checksum covers everything behind itself to the first byte past the payload (length = payload bytes without
- * padding), seeded with the segment's salt and the record's LSN: an older record that a recycled segment still
- * carries never verifies, nor does one at another place. It is XXH3 of the payload, seeded with XXH3 of the 16
- * bytes between checksum and payload, so that header and payload may lie apart. Entry i of the record has sequence
- * number first_seq + i.
+ * The checksum covers everything behind itself to the first byte past the payload (length = payload bytes
+ * without padding), seeded with the segment's salt and the record's LSN: an older record that a recycled
+ * segment still carries never verifies, nor does one at another place. It is XXH3 of the payload, seeded with
+ * XXH3 of the 16 bytes between checksum and payload, so that header and payload may lie apart. Entry i of the
+ * record has sequence number first_seq + i.
  *
- * A segment is mapped only under a shared lock on byte 0 of its own file, kept as long as the mapping; who wants to
- * recycle it must get that byte exclusively [I-11].
+ * A segment is mapped only under a shared lock on byte 0 of its own file, kept as long as the mapping; who
+ * wants to recycle it must get that byte exclusively [I-11].
  *
  * Who calls: db/ (append under WRITE; replay under OPEN; sync anywhere), mem/ (reads keys and values).
  */
@@ -23,11 +23,11 @@
 
 #include "os/os.h"
 
-#define WAL_MAGIC UINT64_C(0x316c6177656c6873) /* "shlewal1", little-endian */
-#define WAL_FORMAT 1
-#define WAL_FIRST 4096u        /* offset of the first record */
-#define WAL_MIN_SIZE (256u << 10)
-#define WAL_MAX_SIZE UINT64_C(0xfffff000)
+#define WAL_MAGIC       UINT64_C(0x316c6177656c6873) /* "shlewal1", little-endian */
+#define WAL_FORMAT      1
+#define WAL_FIRST       4096u /* offset of the first record */
+#define WAL_MIN_SIZE    (256u << 10)
+#define WAL_MAX_SIZE    UINT64_C(0xfffff000)
 #define WAL_MAX_ENTRIES (16u << 20)
 
 struct wal_header {
@@ -44,7 +44,7 @@ _Static_assert(sizeof(struct wal_header) == 64, "doc/format says 64");
 
 struct wal_record {
     uint64_t checksum;
-    uint32_t length;        /* of the payload */
+    uint32_t length; /* of the payload */
     uint32_t count;
     uint64_t first_seq;
 };
@@ -58,9 +58,10 @@ struct wal_segment {
     uint32_t number;
     uint64_t salt;
     uint64_t size;
-    unsigned char *map;     /* the whole file */
+    unsigned char *map; /* the whole file */
     bool writable;
-    int fd;                 /* open for the segment's life where writable (pwrite, fdatasync), and it carries the shared lock; -1 when private */
+    int fd; /* open for the segment's life where writable (pwrite, fdatasync), and it carries the shared lock;
+               -1 when private */
     dev_t dev;
     ino_t ino;
 };
@@ -84,48 +85,55 @@ static inline uint64_t wal_record_size(uint64_t payload)
 }
 
 #define WAL_NAME_SIZE 24
-void wal_name(uint32_t number, char name[WAL_NAME_SIZE]);          /* "000012.wal" */
-bool wal_parse_name(const char *name, uint32_t *number);           /* exact form only */
+void wal_name(uint32_t number, char name[WAL_NAME_SIZE]); /* "000012.wal" */
+bool wal_parse_name(const char *name, uint32_t *number);  /* exact form only */
 
-/* Names of files in the making, "000012.wal.tmp-0123456789abcdef" (random), of segments and of whatever else goes with a segment
- * (kind: "wal", "mem"). Whoever makes one holds its byte 0, in either mode; one whose byte can be had exclusively is an
- * orphan. wal_sweep_tmp removes an orphan; SHALE_BUSY (no text): its maker lives. */
+/* Names of files in the making, "000012.wal.tmp-0123456789abcdef" (random), of segments and of whatever else
+ * goes with a segment (kind: "wal", "mem"). Whoever makes one holds its byte 0, in either mode; one whose
+ * byte can be had exclusively is an orphan. wal_sweep_tmp removes an orphan; SHALE_BUSY (no text): its maker
+ * lives. */
 #define WAL_TMP_NAME_SIZE 48
 bool wal_parse_tmp_name(const char *name, const char *kind, uint32_t *number);
 bool wal_parse_kind(const char *name, const char *kind, uint32_t *number); /* "000012.KIND" */
 /* Creates one, exclusively, and locks its byte 0, shared. */
-int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, char name[WAL_TMP_NAME_SIZE], int *fd);
+int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, char name[WAL_TMP_NAME_SIZE],
+                   int *fd);
 int wal_sweep_tmp(int dirfd, const char *name);
 
-/* Makes segment `number` ready under its name, durable on return: temporary name (000012.wal.tmp-HEX), space allocated, header
- * written and synced, renamed with NOREPLACE, directory synced. recycle: number of an old segment to reuse when it is at
- * least `size` long and not more than twice that, and its lock can be had exclusively (then it is renamed away first, its salt is fresh), 0: none.
- * An old one that cannot be reused is left alone. SHALE_EXISTS (no text): somebody else made it. */
-int wal_make(int dirfd, const unsigned char uuid[16], uint32_t number, uint64_t size, unsigned mode, uint32_t recycle);
+/* Makes segment `number` ready under its name, durable on return: temporary name (000012.wal.tmp-HEX), space
+ * allocated, header written and synced, renamed with NOREPLACE, directory synced. recycle: number of an old
+ * segment to reuse when it is at least `size` long and not more than twice that, and its lock can be had
+ * exclusively (then it is renamed away first, its salt is fresh), 0: none. An old one that cannot be reused
+ * is left alone. SHALE_EXISTS (no text): somebody else made it. */
+int wal_make(int dirfd, const unsigned char uuid[16], uint32_t number, uint64_t size, unsigned mode,
+             uint32_t recycle);
 
-/* Opens and maps. Takes the shared lock on the file's byte 0, then checks the header and that it carries `number`:
- * SHALE_NOTFOUND (no text): no such file, it is being recycled, or it carries another number.
- * SHALE_CORRUPT / SHALE_MISMATCH: the header is garbled / of another database or format. uuid NULL: not compared. */
-int wal_open(int dirfd, const unsigned char uuid[16], uint32_t number, bool writable, struct wal_segment **seg);
+/* Opens and maps. Takes the shared lock on the file's byte 0, then checks the header and that it carries
+ * `number`: SHALE_NOTFOUND (no text): no such file, it is being recycled, or it carries another number.
+ * SHALE_CORRUPT / SHALE_MISMATCH: the header is garbled / of another database or format. uuid NULL: not
+ * compared. */
+int wal_open(int dirfd, const unsigned char uuid[16], uint32_t number, bool writable,
+             struct wal_segment **seg);
 struct wal_segment *wal_ref(struct wal_segment *seg);
 void wal_unref(struct wal_segment *seg); /* the last one unmaps and closes; NULL is fine */
 
 /* Fills in a record header for the payload that is to stand at lsn. */
-void wal_seal(const struct wal_segment *seg, uint32_t offset, uint32_t count, uint64_t first_seq, const void *payload,
-              uint32_t length, struct wal_record *out);
-/* Puts header, payload and padding at offset; the caller made sure of the room and holds WRITE. through_file: pwrite
- * instead of stores through the mapping. On failure nothing is published; the caller wipes. */
+void wal_seal(const struct wal_segment *seg, uint32_t offset, uint32_t count, uint64_t first_seq,
+              const void *payload, uint32_t length, struct wal_record *out);
+/* Puts header, payload and padding at offset; the caller made sure of the room and holds WRITE. through_file:
+ * pwrite instead of stores through the mapping. On failure nothing is published; the caller wipes. */
 int wal_append(struct wal_segment *seg, uint32_t offset, const struct wal_record *header, const void *payload,
                bool through_file);
 /* Makes whatever stands at offset no record: zeroes 24 bytes, through the file. */
 int wal_wipe(struct wal_segment *seg, uint32_t offset);
-/* Rewrites [from, to) with pwrite of the same bytes: dirty again, so that the next fdatasync really writes them. */
+/* Rewrites [from, to) with pwrite of the same bytes: dirty again, so that the next fdatasync really writes
+ * them. */
 int wal_rewrite(struct wal_segment *seg, uint32_t from, uint32_t to);
 int wal_sync(struct wal_segment *seg);
 
 /* A verified record in the mapping. */
 struct wal_view {
-    uint32_t offset, end;   /* end: where the next one would stand */
+    uint32_t offset, end; /* end: where the next one would stand */
     uint32_t count;
     uint64_t first_seq;
     struct slice payload;
@@ -134,13 +142,15 @@ struct wal_view {
 int wal_read(const struct wal_segment *seg, uint32_t offset, struct wal_view *rec);
 
 struct wal_entry {
-    uint8_t type;           /* WAL_PUT, WAL_DELETE */
-    uint32_t offset;        /* in the payload, of the entry */
+    uint8_t type;            /* WAL_PUT, WAL_DELETE */
+    uint32_t offset;         /* in the payload, of the entry */
     struct slice key, value; /* a delete's value is empty */
 };
-/* Walks the entries of a payload; *pos starts at 0. SHALE_NOTFOUND at the end; SHALE_CORRUPT on malformed bytes. */
+/* Walks the entries of a payload; *pos starts at 0. SHALE_NOTFOUND at the end; SHALE_CORRUPT on malformed
+ * bytes. */
 int wal_next_entry(struct slice payload, uint32_t *pos, struct wal_entry *entry);
-/* Decodes the entry at p (its first byte), which a checksum or the index vouches for; end bounds it. false: malformed. */
+/* Decodes the entry at p (its first byte), which a checksum or the index vouches for; end bounds it. false:
+ * malformed. */
 static inline bool wal_decode_entry(const unsigned char *p, const unsigned char *end, struct wal_entry *e);
 /* Appends one entry to a payload buffer. */
 int wal_add_entry(struct buf *payload, uint8_t type, struct slice key, struct slice value);
@@ -156,7 +166,8 @@ static inline bool wal_decode_entry(const unsigned char *p, const unsigned char 
     if (p != NULL && e->type == WAL_PUT) {
         p = varint_get32(p, end, &vallen);
     }
-    if (p == NULL || (e->type != WAL_PUT && e->type != WAL_DELETE) || (uint64_t)keylen + vallen > (uint64_t)(end - p)) {
+    if (p == NULL || (e->type != WAL_PUT && e->type != WAL_DELETE) ||
+        (uint64_t)keylen + vallen > (uint64_t)(end - p)) {
         return false;
     }
     e->key = slice_make(p, keylen);
