@@ -20,6 +20,8 @@ struct lockq_slot; /* a lock's row in the mapped lock-queue file */
  * made or is garbled is not an error: locks then work unordered. */
 int lockq_open(int dirfd, const char *path, unsigned mode, struct lockq **q);
 void lockq_close(struct lockq *q);
+/* In a forked child: closes every lock descriptor of q without unlocking, forgets LMDB; only lockq_close may follow. NULL is fine. */
+void lockq_forked(struct lockq *q);
 
 /* The row of a lock (name NULL: the write lock), found or made. NULL when the table is full or lost: unordered. */
 struct lockq_slot *lockq_slot(struct lockq *q, const char *name);
@@ -56,6 +58,16 @@ int lockq_take(struct lockq *q, const struct lockq_lock *lock, enum lockq_how ho
 void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct lockq_claim *claim);
 /* The turn's owner is about to wait for something else (sync, stall), not holding the lock: gives the turn up now. Cheap when there is no turn. */
 void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock);
+
+/* ---- what this thread holds over several calls (holds.c): a transaction, a shale_held of the write lock ---- */
+
+void lockq_thread_hold(dev_t dev, ino_t ino);   /* device and inode of LOCK */
+void lockq_thread_drop(dev_t dev, ino_t ino);
+bool lockq_thread_holds(dev_t dev, ino_t ino);
+
+/* Does the calling thread hold the write lock of this LOCK through shale_lockq_acquire? It would wait for itself. Cheap when
+ * nobody in the process does. */
+bool lockq_thread_holds_write(int lock_fd);
 
 /* ---- lent locks (lent.c): WRITE held by an ancestor through an inherited descriptor ---- */
 

@@ -1,0 +1,428 @@
+/* compact.c - merging tables of a level into the next: one compaction, from inputs to a committed edit.
+ *
+ * [I-18] Inputs come from a view taken after the level bytes were had. The newest entry of a key goes on, and
+ * a tombstone only while something older may lie below. Outputs are cut at target_table_bytes, or where they
+ * would overlap too much of the level below the next, which would make their own compaction dear. Commit,
+ * under MANIFEST: every input must still be in the version, else the outputs are dropped; after the epoch
+ * moved the inputs are unlinked. On an unknown outcome nothing is deleted.
+ */
+#include "db/compact.h"
+
+#define CHECK_EVERY 1024 /* entries between looks at progress and cancelling */
+
+struct output {
+    shale_db *db;
+    struct compaction *c;
+    const struct version *v;
+    struct version_edit *edit;
+    struct table_builder *builder;
+    struct table_options table_options;
+    uint32_t below[VERSION_LEVELS]; /* per level: first table that may still hold a key */
+    uint32_t grandparent;           /* table of level to + 1 that the keys have reached */
+    uint64_t grandparent_bytes;     /* overlapped by the current output */
+    uint64_t read, written, entries;
+};
+
+/* ---- cutting ---- */
+
+static int output_finish(struct output *o)
+{
+    struct table_info info = {0};
+    if (o->builder == NULL) {
+        return SHALE_OK;
+    }
+    int rc = table_build_finish(o->builder, &info);
+    o->builder = NULL;
+    o->grandparent_bytes = 0;
+    if (rc == SHALE_OK) {
+        o->written += info.size;
+        rc = version_edit_add(o->edit, o->c->to, &info);
+    }
+    table_info_release(&info);
+    return rc;
+}
+
+/* Steps over tables of the grandparent level that end before key; their bytes count as overlapped. */
+static bool too_much_below(struct output *o, struct slice key)
+{
+    unsigned level = o->c->to + 1;
+    if (level >= VERSION_LEVELS) {
+        return false;
+    }
+    const struct version_level *l = &o->v->level[level];
+    while (o->grandparent < l->count &&
+           slice_compare(buf_slice(&l->tables[o->grandparent]->info.largest), key) < 0) {
+        if (o->builder != NULL) {
+            o->grandparent_bytes += l->tables[o->grandparent]->info.size;
+        }
+        o->grandparent++;
+    }
+    return o->grandparent_bytes > 10 * (uint64_t)o->db->options.target_table_bytes;
+}
+
+static int output_add(struct output *o, const struct db_entry *e)
+{
+    bool cut = o->builder != NULL && (table_build_size(o->builder) >= o->db->options.target_table_bytes ||
+                                      too_much_below(o, e->key));
+    int rc = cut ? output_finish(o) : SHALE_OK;
+    if (rc == SHALE_OK && o->builder == NULL) {
+        uint64_t number = atomic_fetch_add(&o->db->state->next_table, 1);
+        rc = table_build_start(o->db->dirfd, number, &o->table_options, &o->builder);
+    }
+    return rc == SHALE_OK ? table_build_add(o->builder, e->key, e->seq, e->type, e->value) : rc;
+}
+
+/* May an older entry of key lie below the output level? Keys come in order: each level's place only moves on.
+ */
+static bool lies_below(struct output *o, struct slice key)
+{
+    for (unsigned l = o->c->to + 1; l < VERSION_LEVELS; l++) {
+        const struct version_level *level = &o->v->level[l];
+        while (o->below[l] < level->count &&
+               slice_compare(buf_slice(&level->tables[o->below[l]]->info.largest), key) < 0) {
+            o->below[l]++;
+        }
+        if (o->below[l] < level->count &&
+            slice_compare(buf_slice(&level->tables[o->below[l]]->info.smallest), key) <= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int look_up(struct output *o)
+{
+    struct compaction *c = o->c;
+    uint64_t done = o->read < c->bytes ? o->read : c->bytes;
+    os_mark(OS_MARK_COMPACT);
+    db_progress(o->db, done, c->bytes);
+    if (atomic_load_explicit(&o->db->stopping, memory_order_relaxed) != 0) {
+        return err_set(SHALE_CANCELLED, "%s: compaction cancelled: the handle is being closed", o->db->path);
+    }
+    if (c->progress != NULL &&
+        c->progress(c->progress_ctx, c->progress_before + done, c->progress_total) != 0) {
+        return err_set(SHALE_CANCELLED, "%s: compaction cancelled", o->db->path);
+    }
+    return SHALE_OK;
+}
+
+static int merge_into(struct output *o, struct db_merge *m)
+{
+    int rc = db_merge_first(m);
+    while (rc == SHALE_OK) {
+        const struct db_entry *e = db_merge_entry(m);
+        o->read += e->key.size + e->value.size;
+        if (e->type == TABLE_PUT || lies_below(o, e->key)) {
+            rc = output_add(o, e);
+        }
+        if (rc == SHALE_OK && ++o->entries % CHECK_EVERY == 0) {
+            rc = look_up(o);
+        }
+        if (rc == SHALE_OK) {
+            rc = db_merge_next(m);
+        } else if (rc == SHALE_NOTFOUND) {
+            rc = SHALE_IO; /* a builder does not answer so */
+        }
+    }
+    return rc == SHALE_NOTFOUND ? output_finish(o) : rc;
+}
+
+/* ---- committing ---- */
+
+static bool level_has(const struct version *v, unsigned level, uint64_t number)
+{
+    for (uint32_t i = 0; i < v->level[level].count; i++) {
+        if (v->level[level].tables[i]->info.number == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int still_there(void *ctx, const struct version *current)
+{
+    const struct version_edit *e = ctx;
+    for (size_t i = 0; i < e->removed_count; i++) {
+        if (!level_has(current, e->removed[i].level, e->removed[i].number)) {
+            return SHALE_NOTFOUND;
+        }
+    }
+    return SHALE_OK;
+}
+
+static int remove_inputs(const struct compaction *c, struct version_edit *e)
+{
+    int rc = SHALE_OK;
+    for (uint32_t i = 0; rc == SHALE_OK && i < c->upper_count; i++) {
+        rc = version_edit_remove(e, c->from, c->upper[i]->info.number);
+    }
+    for (uint32_t i = 0; rc == SHALE_OK && i < c->lower_count; i++) {
+        rc = version_edit_remove(e, c->to, c->lower[i]->info.number);
+    }
+    return rc;
+}
+
+static int copy_info(const struct table_info *from, struct table_info *to)
+{
+    *to = *from;
+    to->smallest = to->largest = (struct buf){0};
+    int rc = buf_set(&to->smallest, from->smallest.data, from->smallest.size);
+    return rc == SHALE_OK ? buf_set(&to->largest, from->largest.data, from->largest.size) : rc;
+}
+
+/* A table with nothing to merge with is moved by the edit alone; not where it would escape compression. */
+static bool is_trivial(const shale_db *db, const struct compaction *c)
+{
+    bool changes_form = c->from < 2 && c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4;
+    return c->upper_count == 1 && c->lower_count == 0 && !changes_form && c->upper[0]->info.deletes == 0;
+}
+
+static int move_table(shale_db *db, const struct compaction *c, struct version_edit *e)
+{
+    struct table_info info = {0};
+    int rc = copy_info(&c->upper[0]->info, &info);
+    if (rc == SHALE_OK) {
+        rc = version_edit_add(e, c->to, &info);
+    }
+    table_info_release(&info);
+    DB_COUNT(db, trivial_moves, rc == SHALE_OK);
+    return rc;
+}
+
+static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction *c, struct version_edit *e)
+{
+    struct output o = {.db = db, .c = c, .v = view->version, .edit = e};
+    struct db_merge_options mo = {.fill_cache = false, .sequential = true};
+    struct db_merge *m = NULL;
+    o.table_options =
+        (struct table_options){.block_bytes = db->options.block_bytes,
+                               .bloom_bits = db->options.bloom_bits,
+                               .lz4 = c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4,
+                               .mode = db->options.mode};
+    int rc = db_merge_tables(db, c->upper, c->upper_count, c->lower, c->lower_count, &mo, &m);
+    if (rc == SHALE_OK) {
+        rc = merge_into(&o, m);
+    }
+    table_build_abandon(o.builder);
+    db_merge_release(m);
+    if (rc == SHALE_OK && e->added_count != 0) {
+        rc = os_sync_dir(db->dirfd);
+    }
+    if (rc == SHALE_OK) {
+        DB_COUNT(db, compact_read_bytes, c->bytes);
+        DB_COUNT(db, compact_write_bytes, o.written);
+    }
+    return rc;
+}
+
+int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
+{
+    struct version_edit edit = {0};
+    bool unknown = false, trivial = is_trivial(db, c);
+    db_doing(db, "compacting L%u to L%u", c->from, c->to);
+    os_mark(OS_MARK_COMPACT);
+    int rc = remove_inputs(c, &edit);
+    if (rc == SHALE_OK) {
+        rc = trivial ? move_table(db, c, &edit) : rewrite_tables(db, view, c, &edit);
+    }
+    if (rc == SHALE_OK) {
+        os_mark(OS_MARK_COMPACT);
+        rc = db_commit_edit(db, &edit, still_there, &edit, &unknown);
+    }
+    if (rc == SHALE_OK) {
+        DB_COUNT(db, compactions, 1);
+    } else if (!unknown && !trivial) {
+        db_drop_outputs(db, &edit);
+    }
+    if (rc == SHALE_NOSPC) {
+        atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
+    }
+    db_doing(db, "%s", "");
+    version_edit_release(&edit);
+    return rc;
+}
+
+/* ---- the most urgent one ---- */
+
+/* One level, if its bytes can be had and it is still wanted then. */
+static int compact_level(shale_db *db, unsigned level, unsigned to, uint64_t *bytes)
+{
+    struct db_view *view;
+    struct compaction c;
+    unsigned order[VERSION_LEVELS];
+    uint64_t seq;
+    int rc = os_compact_try(&db->roles, level, to);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = db_view_get(db, &view, &seq);
+    if (rc == SHALE_OK) {
+        const struct version *v = view->version;
+        unsigned n = db_levels_wanted(db, v, order);
+        bool wanted = false;
+        for (unsigned i = 0; i < n; i++) {
+            wanted = wanted || order[i] == level;
+        }
+        if (wanted && db_level_output(db, v, level) == to) {
+            db_compaction_pick(v, level, to, 0, v->level[level].count, &c);
+            *bytes = c.bytes;
+            rc = db_compaction_run(db, view, &c);
+        } else {
+            rc = SHALE_NOTFOUND;
+        }
+        db_view_unref(view);
+    }
+    os_compact_unlock(&db->roles, level, to);
+    return rc;
+}
+
+int db_compact_one(shale_db *db, uint64_t *bytes)
+{
+    struct db_guard g;
+    unsigned order[VERSION_LEVELS], to[VERSION_LEVELS], n;
+    uint64_t seq;
+    *bytes = 0;
+    int rc = db_view_enter(db, &g, &seq);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    n = db_levels_wanted(db, g.view->version, order);
+    for (unsigned i = 0; i < n; i++) {
+        to[i] = db_level_output(db, g.view->version, order[i]);
+    }
+    db_view_leave(db, &g);
+    rc = SHALE_NOTFOUND;
+    for (unsigned i = 0; i < n; i++) {
+        int one = compact_level(db, order[i], to[i], bytes);
+        if (one != SHALE_BUSY && one != SHALE_NOTFOUND) {
+            return one;
+        }
+        rc = one == SHALE_BUSY ? one : rc;
+    }
+    return rc;
+}
+
+/* ---- a range, by hand ---- */
+
+struct range_work {
+    shale_db *db;
+    struct slice lo, hi; /* data NULL: unbounded */
+    struct os_wait wait;
+    shale_progress progress;
+    void *ctx;
+    uint64_t done, total;
+};
+
+/* One unit of a level: all of L0, or the best overlapping table. SHALE_NOTFOUND: nothing of the range is in
+ * that level. */
+static int range_unit(struct range_work *w, unsigned level)
+{
+    struct db_view *view;
+    struct compaction c;
+    uint32_t first, count;
+    uint64_t seq;
+    int rc = db_view_get(w->db, &view, &seq);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    unsigned to = db_level_output(w->db, view->version, level);
+    db_view_unref(view);
+    rc = os_compact_try(&w->db->roles, level, to);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = db_view_get(w->db, &view, &seq);
+    if (rc == SHALE_OK) {
+        const struct version *v = view->version;
+        version_overlap(v, level, w->lo, w->hi, &first, &count);
+        if (count == 0) {
+            rc = SHALE_NOTFOUND;
+        } else if (db_level_output(w->db, v, level) != to) {
+            rc = SHALE_BUSY; /* the base level moved meanwhile: look again */
+        } else {
+            db_compaction_pick(v, level, to, first, count, &c);
+            c.progress = w->progress;
+            c.progress_ctx = w->ctx;
+            c.progress_before = w->done;
+            c.progress_total = w->total > w->done + c.bytes ? w->total : w->done + c.bytes;
+            rc = db_compaction_run(w->db, view, &c);
+            w->done += rc == SHALE_OK ? c.bytes : 0;
+            rc = rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
+        }
+        db_view_unref(view);
+    }
+    os_compact_unlock(&w->db->roles, level, to);
+    return rc;
+}
+
+static unsigned bottom_level(shale_db *db, uint64_t *bytes)
+{
+    struct db_guard g;
+    uint64_t seq;
+    unsigned bottom = 0;
+    *bytes = 0;
+    if (db_view_enter(db, &g, &seq) == SHALE_OK) {
+        for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+            *bytes += g.view->version->level[l].bytes;
+            bottom = g.view->version->level[l].count != 0 ? l : bottom;
+        }
+        db_view_leave(db, &g);
+    }
+    return bottom;
+}
+
+static int range_level(struct range_work *w, unsigned level)
+{
+    int64_t nap = 1000000;
+    for (;;) {
+        int rc = range_unit(w, level);
+        if (rc == SHALE_NOTFOUND) {
+            return SHALE_OK;
+        }
+        if (rc == SHALE_OK) {
+            nap = 1000000;
+            continue;
+        }
+        if (rc != SHALE_BUSY) {
+            return rc;
+        }
+        rc = os_sleep(&w->wait, NULL, 0, nap);
+        if (rc == SHALE_BUSY) {
+            return err_set(rc, "%s: busy: another process compacts level %u", w->db->path, level);
+        }
+        if (rc != SHALE_OK) {
+            return err_set(rc, "%s: interrupted", w->db->path);
+        }
+        nap = nap < 100000000 ? nap * 2 : nap;
+    }
+}
+
+int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *hi, size_t hilen,
+                        shale_progress progress, void *ctx)
+{
+    int rc = db_check_write(db);
+    if (rc == SHALE_OK && ((lo == NULL && lolen != 0) || (hi == NULL && hilen != 0))) {
+        rc = err_set(SHALE_INVALID, "shale_compact_range: a bound of non-zero length has no data");
+    }
+    if (rc == SHALE_OK) {
+        rc = shale_flush(db);
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    struct range_work w = {.db = db,
+                           .lo = slice_make(lo, lolen),
+                           .hi = slice_make(hi, hilen),
+                           .wait = db_wait(db),
+                           .progress = progress,
+                           .ctx = ctx};
+    rc = range_level(&w, 0);
+    unsigned bottom = bottom_level(db, &w.total);
+    for (unsigned l = 1; rc == SHALE_OK && l < bottom; l++) {
+        rc = range_level(&w, l);
+    }
+    if (rc == SHALE_OK && progress != NULL) {
+        (void)progress(ctx, w.done, w.done);
+    }
+    return rc;
+}

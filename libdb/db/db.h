@@ -1,0 +1,328 @@
+/* db.h - the database: what a handle is, and how its parts call each other.
+ *
+ *   put  write.c: write group -> WRITE in its turn (lock.c) -> append, index, publish -> release -> sync.c
+ *   get  read.c: view.c gives (view, seq) without a lock or a system call -> memtables, L0, one table a level
+ *   work work.c: flush.c (sealed memtables to L0), compact.c (levels), segment.c (next segment), by whoever
+ * gets the lock open open.c: create, attach, warm; recover.c: cold
+ *
+ * Orders of locks [I-3]: WRITE, OPEN, FLUSH, MANIFEST, SYNC. Nobody waits for WRITE while holding another
+ * role. Process-private mutexes are leaves unless said: group_mutex and mems_mutex are never held over a
+ * wait; adopt_mutex may be held over file reads.
+ */
+#ifndef DB_DB_H
+#define DB_DB_H
+
+#include "base/options.h"
+#include "lockq/lockq.h"
+#include "mem/mem.h"
+#include "os/os.h"
+#include "table/table.h"
+#include "version/version.h"
+#include "wal/wal.h"
+
+#define DB_MAX_KEY     65535u
+#define DB_MAX_VALUE   (256u << 20)
+#define DB_MAX_BATCH   (UINT64_C(1) << 30)
+#define DB_MAX_HAZARDS 512
+#define DB_MAX_MEMS    80 /* sealed (at most 64 and a few) and active */
+
+/* An immutable picture of the database: a version and the memtables over it. (view, seq) is a snapshot [I-9];
+ * it is pinned by its mappings alone [I-10]. */
+struct db_view {
+    _Atomic uint32_t refs;
+    uint64_t generation, epoch;
+    uint32_t active;     /* number of mem[0] */
+    bool private_replay; /* of a read-only handle without a living STATE */
+    uint64_t private_seq;
+    struct version *version;
+    unsigned mem_count;
+    struct mem_index *mem[]; /* newest first */
+};
+
+/* A thread's place in a handle: the view it is reading from (so that it is not released), and counters that
+ * it need not share. */
+struct db_hazard {
+    BASE_ALIGNED(128) _Atomic(struct db_view *) view;
+    _Atomic uint64_t gets, gets_found;
+};
+
+/* A memtable that this handle maps. suspect: LSNs that an earlier syncer attempted and did not confirm before
+ * this handle opened the segment; rewritten before its first fdatasync (the kernel reports an error to open
+ * descriptors once). */
+struct db_mem {
+    struct mem_index *mem;
+    uint64_t suspect_from, suspect_to;
+};
+
+struct db_writer; /* write.c */
+
+struct shale_db {
+    /* set at open, constant after */
+    shale_options options;
+    char *path; /* for messages */
+    int dirfd;
+    int live_fd, fresh_fd; /* LIVE; an open file of LOCK that never holds anything (tests of lent locks) */
+    dev_t lock_dev;
+    ino_t lock_ino;
+    bool readonly;
+    bool write_in_place;        /* mapped stores are safe on this file system */
+    _Atomic bool forked;        /* set in a forked child: the locks are the parent's */
+    struct shale_db *next_open; /* all handles of the process, for fork (open.c) */
+    uint64_t owner;             /* random, never 0: who has a turn */
+    unsigned char uuid[VERSION_UUID_SIZE];
+    struct os_roles roles;
+    struct state_map state_map;
+    _Atomic(struct state *) state; /* NULL: read-only and there is no usable one (yet) */
+    struct state_row *row;         /* ours, or &own_row */
+    struct state_row *own_row;
+    int row_index; /* -1: unlisted */
+    struct lockq *lockq;
+    struct lockq_slot *write_slot;
+    struct cache *cache;
+    struct table_counters table_counters;
+    enum lockq_lent lent; /* WRITE is held by an ancestor: write under NESTED */
+    int lent_fd;
+
+    _Atomic uint32_t refs; /* the user's handle, and every snapshot, iterator, value that lives on */
+    _Atomic bool closed;
+    _Atomic uint32_t interrupts;
+    _Atomic int64_t timeout_ms;
+
+    /* views: current is replaced under adopt_mutex; read through hazards */
+    _Atomic(struct db_view *) current;
+    pthread_mutex_t adopt_mutex;
+    struct db_view *retired[16]; /* replaced, perhaps still in a hazard */
+    unsigned retired_count;
+    struct db_hazard *hazards; /* DB_MAX_HAZARDS, indexed by the thread's number */
+
+    /* memtables mapped by this handle, by number, under mems_mutex */
+    pthread_mutex_t mems_mutex;
+    struct db_mem mems[DB_MAX_MEMS];
+    unsigned mem_count;
+
+    /* the write group, under group_mutex; the rest of this block under WRITE */
+    pthread_mutex_t group_mutex;
+    struct db_writer *group_head, *group_tail;
+    struct mem_index *active; /* a reference: the segment that was active when we last wrote */
+    struct lockq_lock write_lock;
+    struct lockq_claim claim;
+    _Atomic uint64_t prepare_at; /* LSN from which the next segment is due: the middle of the active one */
+    _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
+    _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
+
+    /* open write transactions, under group_mutex */
+    struct shale_txn *txns;
+
+    /* read-only, private replay: under adopt_mutex */
+    struct db_seen {
+        ino_t state_ino; /* 0: there was none */
+        uint64_t generation, manifest;
+    } seen;
+    struct state_map old_states[8]; /* replaced files of STATE, mapped until close */
+    unsigned old_state_count;
+
+    /* maintenance threads */
+    pthread_t *threads;
+    unsigned thread_count;
+    _Atomic uint32_t stopping;
+    pthread_mutex_t compact_mutex; /* who picks next */
+    uint64_t compact_cursor[VERSION_LEVELS];
+    int64_t last_sweep;
+};
+
+/* ---- handle.c: checks at the door of every public call ---- */
+
+int db_check(const shale_db *db);       /* SHALE_INVALID closed or NULL, SHALE_FORKED */
+int db_check_write(const shale_db *db); /* and SHALE_READONLY */
+shale_db *db_ref(shale_db *db);
+void db_unref(shale_db *db);          /* the last one frees the memory */
+struct os_wait db_wait(shale_db *db); /* the handle's time-out, from now; interruptible */
+struct os_wait db_wait_ms(shale_db *db, int64_t timeout_ms);
+#define DB_COUNT(db, name, n)                                                                                \
+    atomic_fetch_add_explicit(&(db)->row->counters.name, (uint64_t)(n), memory_order_relaxed)
+void db_log(shale_db *db, int level, const char *fmt, ...)
+    BASE_PRINTF(3, 4);                                               /* level: 0 error, 1 warning, 2 note */
+void db_doing(shale_db *db, const char *fmt, ...) BASE_PRINTF(2, 3); /* what `who` shows; "" when idle */
+void db_progress(shale_db *db, uint64_t done, uint64_t total);
+
+/* ---- view.c ---- */
+
+/* Pins the current view for this thread, adopting what moved; *seq: everything up to it is in the view. */
+struct db_guard {
+    struct db_view *view;
+    struct db_hazard *hazard; /* NULL: the view is held by a reference */
+};
+int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq);
+void db_view_leave(shale_db *db, struct db_guard *g);
+/* The same as a counted reference, for snapshots, iterators, flush, compaction. */
+int db_view_get(shale_db *db, struct db_view **view, uint64_t *seq);
+struct db_view *db_view_ref(struct db_view *view);
+void db_view_unref(struct db_view *view);
+/* Opens every table of the view, so that it stays readable whatever is unlinked later. SHALE_NOTFOUND (no
+ * text): a table is gone, take another view. */
+int db_view_pin(shale_db *db, struct db_view *view);
+/* Makes the current view the newest. */
+int db_adopt(shale_db *db);
+void db_drop_stale_view(shale_db *db); /* the maintenance thread's: an idle handle must not keep old files */
+void db_views_release(shale_db *db);   /* at close */
+/* The memtable of that number, opened once a handle. SHALE_NOTFOUND (no text): it is not there any more. A
+ * reference. */
+int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem);
+void db_mems_prune(shale_db *db, uint32_t oldest);
+
+static inline uint32_t db_active(const struct state *s)
+{
+    return wal_lsn_number(atomic_load_explicit(&s->wal_end, memory_order_acquire));
+}
+
+/* ---- read.c ---- */
+
+struct db_hit {
+    uint8_t type;
+    struct slice value;
+    struct table_pin pin; /* of a cached block; empty: the view keeps the bytes */
+    struct table *table;  /* where it came from; NULL: a memtable */
+};
+/* The newest entry with sequence number <= seq; SHALE_NOTFOUND also for a tombstone. SHALE_NOTFOUND with
+ * *gone: a table was unlinked, the view is stale. */
+int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slice key, struct db_hit *hit,
+                   bool *gone);
+/* A value of the caller's: a copy of a small one, else pinned; hit's pin is taken over. */
+int db_value_make(struct db_view *view, struct db_hit *hit, shale_value *val);
+int db_value_copy(struct slice from, shale_value *val);
+struct shale_snapshot {
+    shale_db *db;
+    struct db_view *view;
+    uint64_t seq;
+};
+/* The (view, seq) that a call with this snapshot (NULL: now) reads, pinned as a reference. Checks closed and
+ * forked. */
+int db_snapshot_view(shale_db *db, const shale_snapshot *snap, struct db_view **view, uint64_t *seq);
+
+/* ---- batch.c ---- */
+
+struct shale_batch {
+    struct buf payload; /* entries as in the log */
+    uint32_t count;
+};
+
+int db_check_entry(size_t keylen, const void *key, size_t vallen, const void *val); /* INVALID, TOOBIG */
+
+/* ---- lock.c: WRITE, or NESTED under a lent WRITE ---- */
+
+int db_write_lock(shale_db *db, const struct os_wait *wait,
+                  enum lockq_how how); /* BUSY names the holder; INUSE */
+void db_write_unlock(shale_db *db);
+void db_write_end_turn(shale_db *db); /* about to wait for something else, WRITE not held */
+int db_write_repair(shale_db *db);    /* [I-12] holder of WRITE only */
+
+/* ---- write.c ---- */
+
+#define DB_MAYBE_STALL 1u
+/* One commit: payload with count entries. flags: SHALE_SYNC, SHALE_NOSYNC, SHALE_NOWAIT. */
+int db_commit(shale_db *db, struct slice payload, uint32_t count, unsigned flags);
+/* The same by who holds WRITE already (a transaction): no stall, may prepare under WRITE. *lsn: the end of
+ * the record, for db_sync. */
+int db_commit_locked(shale_db *db, struct slice payload, uint32_t count, bool through_file, uint64_t *lsn);
+/* Seals the active memtable if it holds anything. Takes and releases WRITE. */
+int db_seal(shale_db *db, const struct os_wait *wait);
+bool db_wants_sync(const shale_db *db, unsigned flags);
+
+/* ---- segment.c ---- */
+
+int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait); /* until ready > active */
+bool db_prepare_due(const shale_db *db);                  /* the active one is half full and none is ready */
+void db_retire(shale_db *db, uint32_t from, uint32_t to); /* segments [from, to) after the epoch moved */
+
+/* ---- sync.c ---- */
+
+int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wait *wait);
+void db_owe_sync(shale_db *db);          /* an interval commit was published */
+int db_sync_due(shale_db *db, bool now); /* what interval commits owe */
+int db_panic(shale_db *db);              /* SHALE_PANIC with its text while in panic, else SHALE_OK */
+
+/* ---- flush.c, compact.c, work.c, sweep.c ---- */
+
+/* Caller holds FLUSH. Writes the oldest sealed memtable to L0. SHALE_NOTFOUND (no text): none is sealed. */
+int db_flush_one(shale_db *db);
+/* The table of what a memtable holds up to seq, each record verified first; a number from STATE. The
+ * directory is not synced. */
+int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct table_info *info);
+/* MANIFEST, then the edit; frees what it removed. next may be NULL. *unknown as version_commit. */
+int db_commit_edit(shale_db *db, struct version_edit *e,
+                   int (*still)(void *ctx, const struct version *current), void *ctx, bool *unknown);
+void db_drop_outputs(shale_db *db, const struct version_edit *e); /* unlinks the tables that e adds */
+/* The most urgent compaction whose bytes can be had; SHALE_NOTFOUND (no text): nothing to do; SHALE_BUSY (no
+ * text): others do it. */
+int db_compact_one(shale_db *db, uint64_t *bytes);
+/* One unit of whatever is due (prepare, sync, flush, compaction). SHALE_NOTFOUND: nothing. */
+int db_work_one(shale_db *db, unsigned what, uint64_t *bytes);
+int db_work_inline(shale_db *db); /* threads=0, after a commit that sealed */
+int db_stall(shale_db *db,
+             const struct os_wait *wait); /* waits and helps while writers must stall; not under WRITE */
+int db_stall_rotation(shale_db *db, const struct os_wait *wait); /* the same by who found no room to rotate */
+void db_delay(shale_db *db, uint64_t bytes);                     /* growing delays before a stall */
+int db_threads_start(shale_db *db);
+void db_threads_stop(shale_db *db);
+void db_wake_work(shale_db *db);
+int db_sweep(shale_db *db); /* removes orphans, if all locks can be had at once */
+/* Removes what no version names; LIVE is held exclusively or all of FLUSH, COMPACT, MANIFEST are. */
+int db_sweep_locked(shale_db *db, const struct version *v, uint64_t below_table, bool cold);
+
+/* ---- txn.c ---- */
+
+void db_txn_abort_all(shale_db *db); /* at close */
+
+/* ---- open.c, recover.c ---- */
+
+/* No CURRENT: SHALE_CORRUPT when a table or a segment with a record is there all the same. */
+int db_check_empty(shale_db *db);
+
+int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STATE mapped */
+/* A read-only handle: attaches to a STATE that is in order (*view NULL), else replays the log into a view of
+ * its own. */
+int db_replay_private(shale_db *db, struct db_view **view);
+bool db_replay_still_good(shale_db *db); /* nothing moved since */
+
+/* ---- merge.c: one ordered run out of many ---- */
+
+struct db_entry {
+    struct slice key, value;
+    uint64_t seq;
+    uint8_t type;
+};
+/* A run that is neither memtable nor table: what a transaction has written. Every key once. The moves fill in
+ * *entry (valid until the next move) and return SHALE_OK, SHALE_NOTFOUND or an error. */
+struct db_run {
+    void *ctx;
+    int (*first)(void *ctx, struct db_entry *entry);
+    int (*last)(void *ctx, struct db_entry *entry);
+    int (*seek)(void *ctx, struct slice key, struct db_entry *entry);
+    int (*seek_for_prev)(void *ctx, struct slice key, struct db_entry *entry);
+    int (*next)(void *ctx, struct db_entry *entry);
+    int (*prev)(void *ctx, struct db_entry *entry);
+};
+struct db_merge;
+struct db_merge_options {
+    bool fill_cache, sequential;
+};
+/* Runs of a view, newest first: the overlay (or NULL), memtables up to seq, L0 tables, levels. Holds no
+ * reference: the caller keeps the view. */
+int db_merge_view(shale_db *db, struct db_view *view, uint64_t seq, const struct db_run *overlay,
+                  const struct db_merge_options *o, struct db_merge **m);
+/* Runs of a compaction: L0 tables (newest first; or one upper-level table) and a slice of a level. */
+int db_merge_tables(shale_db *db, struct version_table *const *l0, uint32_t l0_count,
+                    struct version_table *const *rest, uint32_t rest_count, const struct db_merge_options *o,
+                    struct db_merge **m);
+void db_merge_release(struct db_merge *m); /* NULL is fine */
+/* Every key once, its newest entry, tombstones included. SHALE_OK: standing at an entry (valid until the next
+ * move); SHALE_NOTFOUND: past the end; an error sticks until the next positioning. */
+int db_merge_first(struct db_merge *m);
+int db_merge_last(struct db_merge *m);
+int db_merge_seek(struct db_merge *m, struct slice key);
+int db_merge_seek_for_prev(struct db_merge *m, struct slice key);
+int db_merge_next(struct db_merge *m);
+int db_merge_prev(struct db_merge *m);
+const struct db_entry *db_merge_entry(const struct db_merge *m);
+
+#endif

@@ -1,0 +1,263 @@
+/* flush.c - sealed memtables become tables of L0; and the one way in which an edit is committed.
+ *
+ * FLUSH, then: the oldest sealed memtable of the view; its records verified in the log, in order, so that rot
+ * does not get a fresh checksum; a table with the newest entry of each key; the edit {+ table, oldest + 1};
+ * then the segment is retired. [I-17] The table is fsynced, renamed and its directory synced before an edit
+ * names it.
+ *
+ * After a failed fdatasync of the log (panic) the same steps are the cure [I-13]: at the first record that
+ * does not verify the flush stops, and what follows in the suspect segments is dropped.
+ */
+#include "db/db.h"
+
+/* The last sequence number up to which seg's records verify, and how many entries they have. first: of the
+ * first record; 0: none. */
+static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64_t *last, uint64_t *entries)
+{
+    struct wal_view rec;
+    uint32_t offset = WAL_FIRST;
+    int rc;
+    *first = *last = *entries = 0;
+    while ((rc = wal_read(seg, offset, &rec)) == SHALE_OK) {
+        if (*last != 0 && rec.first_seq != *last + 1) {
+            break;
+        }
+        *first = *first == 0 ? rec.first_seq : *first;
+        *last = rec.first_seq + rec.count - 1;
+        *entries += rec.count;
+        offset = rec.end;
+    }
+    return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+}
+
+static int build_table(struct mem_index *mem, uint64_t seq, struct table_builder *b)
+{
+    struct mem_iter it;
+    mem_iter_init(&it, mem, seq);
+    int rc = mem_iter_first(&it);
+    while (rc == SHALE_OK) {
+        rc = table_build_add(b, it.key, it.entry_seq, it.type, it.value);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        os_mark(OS_MARK_FLUSH);
+        rc = mem_iter_next(&it);
+    }
+    return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+}
+
+int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct table_info *info)
+{
+    struct table_options o = {.block_bytes = db->options.block_bytes,
+                              .bloom_bits = db->options.bloom_bits,
+                              .lz4 = false,
+                              .mode = db->options.mode};
+    uint64_t number = atomic_fetch_add(&db->state_map.state->next_table, 1);
+    struct table_builder *b = NULL;
+    int rc = table_build_start(db->dirfd, number, &o, &b);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = build_table(mem, seq, b);
+    if (rc != SHALE_OK) {
+        table_build_abandon(b);
+        return rc;
+    }
+    return table_build_finish(b, info);
+}
+
+/* ---- committing an edit ---- */
+
+static void unlink_tables(shale_db *db, const struct version_edit *e)
+{
+    for (size_t i = 0; i < e->removed_count; i++) {
+        char name[TABLE_NAME_SIZE];
+        bool moved = false;
+        for (size_t j = 0; j < e->added_count; j++) {
+            moved = moved || e->added[j].info.number == e->removed[i].number;
+        }
+        if (!moved) {
+            table_name(e->removed[i].number, name);
+            (void)os_unlink(db->dirfd, name); /* what can't be removed now, the next sweep removes */
+        }
+    }
+}
+
+int db_commit_edit(shale_db *db, struct version_edit *e,
+                   int (*still)(void *ctx, const struct version *current), void *ctx, bool *unknown)
+{
+    struct version_log log = {.dirfd = db->dirfd, .state = db->state, .mode = db->options.mode};
+    struct os_wait forever = os_wait_forever();
+    struct version *current = NULL, *next = NULL;
+    struct db_view *view = NULL;
+    uint64_t seq;
+    *unknown = false;
+    int rc = db_view_get(db, &view, &seq);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = os_role_lock(&db->roles, OS_ROLE_MANIFEST, &forever, NULL);
+    if (rc != SHALE_OK) {
+        db_view_unref(view);
+        return rc;
+    }
+    os_mark(OS_MARK_MANIFEST);
+    rc = version_begin(&log, view->version, &current);
+    if (rc == SHALE_OK) {
+        rc = still(ctx, current);
+    }
+    if (rc == SHALE_OK) {
+        rc = version_commit(&log, current, e, &next, unknown);
+    }
+    os_mark(OS_MARK_MANIFEST);
+    os_role_unlock(&db->roles, OS_ROLE_MANIFEST);
+    version_unref(current);
+    version_unref(next);
+    db_view_unref(view);
+    if (rc == SHALE_OK) {
+        unlink_tables(db, e);
+        atomic_store_explicit(&db->state->no_space, 0, memory_order_relaxed);
+        state_wake(&db->state->room, &db->state->room_asleep);
+        db_wake_work(db);
+    } else if (rc == SHALE_NOSPC) {
+        atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
+    }
+    return rc;
+}
+
+/* ---- flushing ---- */
+
+static int still_oldest(void *ctx, const struct version *current)
+{
+    return current->oldest == *(uint32_t *)ctx ? SHALE_OK : SHALE_NOTFOUND;
+}
+
+static bool in_panic(const shale_db *db, uint32_t number)
+{
+    return atomic_load_explicit(&db->state->panic, memory_order_acquire) >= number;
+}
+
+/* Up to which sequence number the memtable may be written: all of it, unless it is suspect. 0: nothing. */
+static int flushable(shale_db *db, const struct version *v, struct mem_index *mem, uint64_t *seq)
+{
+    uint64_t first, last, entries;
+    uint32_t number = mem->seg->number;
+    int rc = verify_records(mem->seg, &first, &last, &entries);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    bool whole = entries == mem_entries(mem), follows = first == 0 || first == v->last_seq + 1;
+    if (whole && follows) {
+        *seq = last;
+        return SHALE_OK;
+    }
+    if (!in_panic(db, number)) {
+        return err_set(
+            SHALE_CORRUPT,
+            "%s: log segment %u: only %llu of %llu entries verify: the rest was not written to a table; "
+            "restore from a backup, or salvage with repair",
+            db->path, number, (unsigned long long)entries, (unsigned long long)mem_entries(mem));
+    }
+    *seq = follows ? last : 0;
+    db_log(db, 0, "%s: log segment %u: entries after %llu were lost by a failed fdatasync and are dropped",
+           db->path, number, (unsigned long long)(*seq != 0 ? *seq : v->last_seq));
+    return SHALE_OK;
+}
+
+static int flush_mem(shale_db *db, const struct version *v, struct mem_index *mem)
+{
+    struct version_edit edit = {0};
+    struct table_info info = {0};
+    uint32_t number = mem->seg->number;
+    uint64_t seq = 0, bytes = 0;
+    bool unknown = false;
+    os_mark(OS_MARK_FLUSH);
+    int rc = flushable(db, v, mem, &seq);
+    if (rc == SHALE_OK && seq != 0) {
+        rc = db_write_mem_table(db, mem, seq, &info);
+        bytes = info.size;
+        edit.has_last_seq = true;
+        edit.last_seq = seq;
+        if (rc == SHALE_OK) {
+            rc = version_edit_add(&edit, 0, &info);
+        }
+        if (rc == SHALE_OK) {
+            rc = os_sync_dir(db->dirfd);
+        }
+    }
+    edit.has_oldest = true;
+    edit.oldest = number + 1;
+    if (rc == SHALE_OK) {
+        os_mark(OS_MARK_FLUSH);
+        rc = db_commit_edit(db, &edit, still_oldest, &number, &unknown);
+    }
+    if (rc == SHALE_OK) {
+        DB_COUNT(db, flushes, 1);
+        DB_COUNT(db, flush_bytes, bytes);
+        db_retire(db, number, number + 1);
+    } else if (!unknown) {
+        db_drop_outputs(db, &edit);
+    }
+    table_info_release(&info);
+    version_edit_release(&edit);
+    return rc;
+}
+
+void db_drop_outputs(shale_db *db, const struct version_edit *e)
+{
+    for (size_t i = 0; i < e->added_count; i++) {
+        char name[TABLE_NAME_SIZE];
+        table_name(e->added[i].info.number, name);
+        (void)os_unlink(db->dirfd, name);
+    }
+}
+
+int db_flush_one(shale_db *db)
+{
+    struct db_view *view;
+    uint64_t seq;
+    int rc = db_view_get(db, &view, &seq);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (view->mem_count < 2) {
+        rc = SHALE_NOTFOUND;
+    } else {
+        struct mem_index *mem = view->mem[view->mem_count - 1];
+        db_doing(db, "flushing memtable %u", mem->seg->number);
+        rc = flush_mem(db, view->version, mem);
+        db_doing(db, "%s", "");
+    }
+    db_view_unref(view);
+    if (rc == SHALE_NOSPC) {
+        atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
+    }
+    return rc;
+}
+
+/* Everything that was visible when it was called is in tables on return. */
+int shale_flush(shale_db *db)
+{
+    int rc = db_check_write(db);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    struct os_wait wait = db_wait(db);
+    rc = db_seal(db, &wait);
+    uint32_t until = db_active(db->state);
+    while (rc == SHALE_OK) {
+        struct state_view tuple;
+        state_load_tuple(db->state, &tuple);
+        if (tuple.oldest >= until) {
+            break;
+        }
+        rc = os_role_lock(&db->roles, OS_ROLE_FLUSH, &wait, NULL);
+        if (rc != SHALE_OK) {
+            return err_wrap(rc, "%s: another process is flushing", db->path);
+        }
+        rc = db_flush_one(db);
+        os_role_unlock(&db->roles, OS_ROLE_FLUSH);
+        rc = rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+    }
+    return rc;
+}

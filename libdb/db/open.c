@@ -1,0 +1,487 @@
+/* open.c - opening and closing: create, attach, warm; recover.c does the cold case.
+ *
+ * Under OPEN. LIVE says who is connected, and nothing else does:
+ *
+ *   LIVE exclusively: no     others are connected: take it shared, check STATE, attach
+ *                     yes    nobody is. CURRENT missing: create. STATE marked clean by the last closer, of
+ * this boot and directory, and CURRENT names its manifest: warm, attach without replay. Else cold.
+ *
+ * LIVE is made shared before OPEN is released, so that nobody else finds the database empty in between. The
+ * first attacher clears the clean mark; the last closer sets it, if it gets OPEN and LIVE by trying, after
+ * the log is synced. A killed opener leaves nothing to repair: every step is idempotent and the next opener
+ * starts over [I-19].
+ */
+#include "db/db.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- all handles of the process, for fork ---- */
+
+static pthread_mutex_t handles_mutex = PTHREAD_MUTEX_INITIALIZER;
+static shale_db *handles;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void fork_prepare(void)
+{
+    os_mutex_lock(&handles_mutex);
+}
+
+static void fork_parent(void)
+{
+    os_mutex_unlock(&handles_mutex);
+}
+
+/* The child's copies of lock descriptors would keep the parent's locks alive after its death: close them.
+ * Nothing is unlocked, since the open files are the parent's as well. */
+static void fork_child(void)
+{
+    for (shale_db *db = handles; db != NULL; db = db->next_open) {
+        atomic_store(&db->forked, true);
+        os_close(&db->roles.fd);
+        os_close(&db->live_fd);
+        os_close(&db->fresh_fd);
+        lockq_forked(db->lockq);
+        for (unsigned i = 0; i < db->mem_count; i++) {
+            os_close(&db->mems[i].mem->seg->fd);
+        }
+    }
+    os_mutex_unlock(&handles_mutex);
+}
+
+static void fork_register(void)
+{
+    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+static void handle_link(shale_db *db)
+{
+    (void)pthread_once(&fork_once, fork_register);
+    os_mutex_lock(&handles_mutex);
+    db->next_open = handles;
+    handles = db;
+    os_mutex_unlock(&handles_mutex);
+}
+
+static void handle_unlink(shale_db *db)
+{
+    os_mutex_lock(&handles_mutex);
+    for (shale_db **p = &handles; *p != NULL; p = &(*p)->next_open) {
+        if (*p == db) {
+            *p = db->next_open;
+            break;
+        }
+    }
+    os_mutex_unlock(&handles_mutex);
+}
+
+/* ---- pieces ---- */
+
+/* Who may search a directory is who may read it. */
+static unsigned dir_mode(unsigned mode)
+{
+    return mode | ((mode & 0444u) >> 2);
+}
+
+/* A read lock through a read-only descriptor would stop writers: lock files are readable only where they are
+ * writable. */
+static unsigned lock_mode(unsigned mode)
+{
+    return mode & ~(((~mode & 0222u) << 1));
+}
+
+static int handle_create(const char *dir, const shale_options *options, shale_db **out)
+{
+    shale_db *db = base_calloc(1, sizeof *db);
+    if (db == NULL) {
+        return SHALE_NOMEM;
+    }
+    db->dirfd = db->live_fd = db->fresh_fd = db->roles.fd = db->lent_fd = -1;
+    db->row_index = -1;
+    atomic_init(&db->refs, 1);
+    db->options = *options;
+    atomic_init(&db->timeout_ms, options->timeout_ms);
+    db->readonly = options->readonly;
+    os_mutex_init(&db->adopt_mutex);
+    os_mutex_init(&db->mems_mutex);
+    os_mutex_init(&db->group_mutex);
+    os_mutex_init(&db->compact_mutex);
+    do {
+        os_random(&db->owner, sizeof db->owner);
+    } while (db->owner == 0);
+    db->path = base_strdup(dir);
+    db->own_row = aligned_alloc(BASE_CACHELINE, align_up(sizeof *db->own_row, BASE_CACHELINE));
+    db->hazards = aligned_alloc(128, DB_MAX_HAZARDS * sizeof *db->hazards);
+    db->cache = cache_ref(options->cache_bytes);
+    if (db->path == NULL || db->own_row == NULL || db->hazards == NULL || db->cache == NULL) {
+        db_unref(db);
+        return err_set(SHALE_NOMEM, "%s: out of memory", dir);
+    }
+    memset(db->own_row, 0, sizeof *db->own_row);
+    memset(db->hazards, 0, DB_MAX_HAZARDS * sizeof *db->hazards);
+    db->row = db->own_row;
+    *out = db;
+    return SHALE_OK;
+}
+
+static int open_directory(shale_db *db)
+{
+    int rc = os_open_dir(db->path, &db->dirfd);
+    if (rc == SHALE_NODB && db->options.create && !db->readonly) {
+        rc = os_make_dir(db->path, dir_mode(db->options.mode));
+        if (rc == SHALE_OK) {
+            rc = os_open_dir(db->path, &db->dirfd);
+        }
+    }
+    return rc != SHALE_OK ? rc : os_check_fs(db->dirfd, &db->write_in_place);
+}
+
+/* No CURRENT and not to be created: nothing of ours may be made in that directory. */
+static int check_present(shale_db *db)
+{
+    uint64_t manifest;
+    int rc = current_read(db->dirfd, &manifest);
+    if (rc == SHALE_NODB) {
+        rc = db_check_empty(db);
+        if (rc == SHALE_OK && !db->options.create) {
+            rc = err_set(SHALE_NODB, "%s: no database there (open it with create=1 to make one)", db->path);
+        }
+    }
+    return rc;
+}
+
+static int open_lock_files(shale_db *db)
+{
+    unsigned mode = lock_mode(db->options.mode);
+    int fd = -1;
+    struct stat st;
+    int rc = os_open(db->dirfd, "LOCK", O_RDWR | O_CREAT, mode, &fd);
+    if (rc == SHALE_OK) {
+        rc = os_roles_init(&db->roles, fd);
+    }
+    if (rc == SHALE_OK) {
+        rc = os_stat(fd, &st);
+    }
+    if (rc == SHALE_OK) {
+        db->lock_dev = st.st_dev;
+        db->lock_ino = st.st_ino;
+        rc = os_open(db->dirfd, "LOCK", O_RDWR, mode, &db->fresh_fd);
+    }
+    if (rc == SHALE_OK) {
+        rc = os_open(db->dirfd, "LIVE", O_RDWR | O_CREAT, mode, &db->live_fd);
+    }
+    return rc;
+}
+
+/* With OPEN held: is the file that we locked still the one that others will find? */
+static int check_lock_name(shale_db *db)
+{
+    struct stat st;
+    int rc = os_stat_at(db->dirfd, "LOCK", &st);
+    if (rc == SHALE_OK && (st.st_ino != db->lock_ino || st.st_dev != db->lock_dev)) {
+        rc = SHALE_NOTFOUND;
+    }
+    return rc == SHALE_NOTFOUND
+               ? err_set(SHALE_IO, "%s: the directory was removed or replaced while it was being opened",
+                         db->path)
+               : rc;
+}
+
+static int check_state(shale_db *db)
+{
+    struct stat lock = {.st_dev = db->lock_dev, .st_ino = db->lock_ino};
+    return state_check(&db->state_map, &lock);
+}
+
+/* Nobody is connected. Is what the last closer left as good as a living STATE? */
+static bool is_warm(shale_db *db, uint64_t manifest)
+{
+    if (state_map(db->dirfd, true, false, db->options.mode, &db->state_map) != SHALE_OK) {
+        return false;
+    }
+    struct state *s = db->state_map.state;
+    struct state_view tuple;
+    struct stat st;
+    char name[MANIFEST_NAME_SIZE];
+    bool warm =
+        check_state(db) == SHALE_OK && atomic_load(&s->clean) == 1 && (atomic_load(&s->generation) & 1) == 0;
+    if (warm) {
+        state_load_tuple(s, &tuple);
+        manifest_name(manifest, name);
+        warm = tuple.manifest == manifest && os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
+               (uint64_t)st.st_size >= tuple.length;
+    }
+    if (!warm) {
+        state_unmap(&db->state_map);
+    }
+    return warm;
+}
+
+/* LIVE is held exclusively. */
+static int open_alone(shale_db *db)
+{
+    uint64_t manifest = 0;
+    int rc = current_read(db->dirfd, &manifest);
+    if (rc == SHALE_OK && db->options.error_if_exists) {
+        return err_set(SHALE_EXISTS, "%s: a database is there already", db->path);
+    }
+    if (rc != SHALE_OK && rc != SHALE_NODB) {
+        return rc;
+    }
+    if (rc == SHALE_OK && is_warm(db, manifest)) {
+        atomic_store(&db->state_map.state->clean, 0);
+        db->state = db->state_map.state;
+        return SHALE_OK;
+    }
+    if (rc == SHALE_NODB) {
+        rc = check_present(db);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+    }
+    return db_recover(db);
+}
+
+/* Others are connected, and LIVE is held shared. */
+static int open_attach(shale_db *db)
+{
+    if (db->options.error_if_exists) {
+        return err_set(SHALE_EXISTS, "%s: a database is there already", db->path);
+    }
+    int rc = state_map(db->dirfd, true, false, db->options.mode, &db->state_map);
+    if (rc == SHALE_OK) {
+        rc = check_state(db);
+    }
+    if (rc == SHALE_NOTFOUND) {
+        return err_set(
+            SHALE_CORRUPT,
+            "%s: STATE was removed or overwritten while other processes use it: end them, then open again",
+            db->path);
+    }
+    if (rc == SHALE_OK) {
+        db->state = db->state_map.state;
+        atomic_store(&db->state->clean, 0);
+    }
+    return rc;
+}
+
+static void claim_row(shale_db *db)
+{
+    for (unsigned i = 0; i < STATE_ROWS; i++) {
+        if (os_lock_try(db->live_fd, OS_LIVE_SLOT + i, 1, true) == SHALE_OK) {
+            os_mark(OS_MARK_SLOT);
+            state_row_claim(db->state, i);
+            db->row = &db->state->rows[i];
+            db->row_index = (int)i;
+            return;
+        }
+    }
+    db_log(db, 2, "%s: all %d rows of STATE are taken: this handle works, but is not listed", db->path,
+           STATE_ROWS);
+}
+
+static int open_under_lock(shale_db *db)
+{
+    int rc = check_lock_name(db);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    os_mark(OS_MARK_OPEN);
+    rc = os_lock_try(db->live_fd, OS_LIVE_BYTE, 1, true);
+    if (rc == SHALE_OK) {
+        rc = open_alone(db);
+        if (rc == SHALE_OK) {
+            rc = os_lock_try(db->live_fd, OS_LIVE_BYTE, 1, false); /* exclusive to shared, at once */
+        }
+    } else if (rc == SHALE_BUSY) {
+        rc = os_lock_try(db->live_fd, OS_LIVE_BYTE, 1, false);
+        if (rc == SHALE_OK) {
+            rc = open_attach(db);
+        }
+    }
+    if (rc == SHALE_OK) {
+        memcpy(db->uuid, db->state->uuid, sizeof db->uuid);
+        claim_row(db);
+    }
+    return rc;
+}
+
+/* ---- options that shape files ---- */
+
+static void take_stored(shale_db *db, const char *name, uint64_t ours, uint64_t stored)
+{
+    if (ours != stored) {
+        db_log(db, 2, "%s: %s is %llu, as the database was created with (asked for: %llu)", db->path, name,
+               (unsigned long long)stored, (unsigned long long)ours);
+    }
+}
+
+static void adopt_stored_options(shale_db *db, const struct version_options *v)
+{
+    shale_options *o = &db->options;
+    take_stored(db, "block_bytes", o->block_bytes, v->block_bytes);
+    take_stored(db, "target_table_bytes", o->target_table_bytes, v->target_table_bytes);
+    take_stored(db, "bloom_bits", o->bloom_bits, v->bloom_bits);
+    take_stored(db, "level_ratio", o->level_ratio, v->level_ratio);
+    take_stored(db, "compression", (uint64_t)o->compression, v->compression);
+    o->block_bytes = v->block_bytes;
+    o->target_table_bytes = v->target_table_bytes;
+    o->bloom_bits = v->bloom_bits;
+    o->level_ratio = v->level_ratio;
+    o->compression = (int)v->compression;
+}
+
+/* ---- open ---- */
+
+static void set_write_lock(shale_db *db)
+{
+    db->write_slot = lockq_slot(db->lockq, NULL);
+    db->write_lock = (struct lockq_lock){.slot = db->write_slot,
+                                         .fd = db->roles.fd,
+                                         .start = OS_BYTE_WRITE,
+                                         .length = 2,
+                                         .exclusive = true,
+                                         .turn_ns = 250000,
+                                         .owner = db->owner};
+}
+
+static int open_writable(shale_db *db)
+{
+    struct os_wait wait = db_wait(db);
+    int rc = check_present(db);
+    if (rc == SHALE_OK) {
+        rc = open_lock_files(db);
+    }
+    if (rc == SHALE_OK) {
+        rc = lockq_find_lent(db->fresh_fd, db->options.lock_fd, &db->lent, &db->lent_fd);
+    }
+    if (rc == SHALE_OK) {
+        rc = lockq_open(db->dirfd, db->path, lock_mode(db->options.mode), &db->lockq);
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    set_write_lock(db);
+    rc = os_role_lock(&db->roles, OS_ROLE_OPEN, &wait, NULL);
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s: another process is opening or recovering it", db->path);
+    }
+    rc = open_under_lock(db);
+    os_role_unlock(&db->roles, OS_ROLE_OPEN);
+    return rc;
+}
+
+/* Takes apart what an open has put together, whatever state it is in. */
+static void release_parts(shale_db *db)
+{
+    db_threads_stop(db);
+    db_views_release(db);
+    mem_unref(db->active);
+    db->active = NULL;
+    db->row = db->own_row;
+    db->state = NULL;
+    state_unmap(&db->state_map);
+    while (db->old_state_count > 0) {
+        state_unmap(&db->old_states[--db->old_state_count]);
+    }
+    lockq_close(db->lockq);
+    db->lockq = NULL;
+    os_close(&db->live_fd);
+    os_roles_release(&db->roles);
+    os_close(&db->fresh_fd);
+    os_close(&db->dirfd);
+}
+
+int shale_open(const char *dir, const shale_options *options, shale_db **out)
+{
+    if (out == NULL || dir == NULL || dir[0] == '\0') {
+        return err_set(SHALE_INVALID, "shale_open: the directory or the place for the handle is missing");
+    }
+    *out = NULL;
+    shale_options checked;
+    shale_db *db = NULL;
+    int rc = options_check(options, &checked);
+    if (rc == SHALE_OK) {
+        rc = handle_create(dir, &checked, &db);
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = open_directory(db);
+    if (rc == SHALE_OK && !db->readonly) {
+        rc = open_writable(db);
+    }
+    if (rc == SHALE_OK) {
+        rc = db_adopt(db);
+    }
+    if (rc == SHALE_OK) {
+        handle_link(db);
+        adopt_stored_options(db, &atomic_load(&db->current)->version->options);
+        if (!db->readonly) {
+            rc = db_threads_start(db);
+        }
+        if (rc != SHALE_OK) {
+            handle_unlink(db);
+        }
+    }
+    os_audit_clean("shale_open");
+    if (rc != SHALE_OK) {
+        release_parts(db);
+        db_unref(db);
+        return rc;
+    }
+    *out = db;
+    return SHALE_OK;
+}
+
+/* ---- close ---- */
+
+/* The last one out leaves STATE clean: everything synced, no half-done commit, no failed sync. */
+static int mark_clean(shale_db *db)
+{
+    if (os_role_try(&db->roles, OS_ROLE_OPEN) != SHALE_OK) {
+        return SHALE_OK;
+    }
+    int rc = SHALE_OK;
+    if (os_lock_try(db->live_fd, OS_LIVE_BYTE, 1, true) == SHALE_OK) {
+        struct state *s = db->state;
+        os_mark(OS_MARK_CLOSE);
+        if (atomic_load(&s->in_flight) == 0 && atomic_load(&s->bad_manifest) == 0 &&
+            db_panic(db) == SHALE_OK) {
+            struct os_wait wait = os_wait_forever();
+            rc = db_sync(db, atomic_load(&s->wal_end), false, &wait);
+            if (rc == SHALE_OK) {
+                atomic_store(&s->sync_due, 0);
+                atomic_store(&s->clean, 1);
+            }
+        }
+        (void)os_unlock(db->live_fd, OS_LIVE_BYTE, 1); /* before OPEN: the next opener must find nobody */
+    }
+    os_role_unlock(&db->roles, OS_ROLE_OPEN);
+    return rc;
+}
+
+int shale_close(shale_db *db)
+{
+    if (db == NULL) {
+        return SHALE_OK;
+    }
+    if (atomic_exchange(&db->closed, true)) {
+        return err_set(SHALE_INVALID, "%s: the handle is closed already", db->path);
+    }
+    int rc = SHALE_OK;
+    handle_unlink(db);
+    if (atomic_load(&db->forked)) {
+        db->thread_count = 0; /* the threads are the parent's */
+    } else if (!db->readonly) {
+        db_txn_abort_all(db);
+        db_threads_stop(db);
+        rc = db_sync_due(db, true);
+        int clean = mark_clean(db);
+        rc = rc != SHALE_OK ? rc : clean;
+    }
+    release_parts(db);
+    os_audit_clean("shale_close");
+    db_unref(db);
+    return rc;
+}

@@ -1,0 +1,167 @@
+/* segment.c - log segments made ready ahead of need, and what becomes of them afterwards.
+ *
+ * Making one takes milliseconds (space, header, fsync, directory), so it happens under PREPARE, before WRITE
+ * is taken: when the active one is half full, a maintenance thread does it, or the writer that finds none
+ * ready. Order, so that a killed maker harms nobody:
+ *
+ *     000013.wal under a temporary name, synced, renamed NOREPLACE, directory synced     (wal_make)
+ *     000013.mem                                                                         (mem_make)
+ *     ready = 13                                                                         last
+ *
+ * Rotation looks at `ready` alone. Who finds the name but a lower `ready` met a dead maker: it syncs file and
+ * directory, sees to the index, and raises it. PREPARE only avoids double work: after 100 ms (its holder may
+ * be stopped) others prepare without it, and NOREPLACE decides.
+ *
+ * Each segment is twice the last up to memtable_bytes: a small database stays small on disk. A record that
+ * fits none raises `need`, and the next one is made that much longer. One retired segment is kept as the
+ * spare, to be recycled: its pages are in memory and its blocks allocated. [I-11] wal_make reuses it only if
+ * nobody maps it any more.
+ */
+#include "db/db.h"
+
+static uint64_t next_size(shale_db *db, uint32_t last, uint64_t need)
+{
+    char name[WAL_NAME_SIZE];
+    struct stat st;
+    uint64_t most = align_up(db->options.memtable_bytes, 4096), size = WAL_MIN_SIZE;
+    wal_name(last, name);
+    if (os_stat_at(db->dirfd, name, &st) == SHALE_OK) {
+        size = 2 * (uint64_t)st.st_size;
+    }
+    size = size < most ? size : most;
+    if (need != 0) {
+        size = most + need;
+    }
+    size = align_up(size > WAL_MIN_SIZE ? size : WAL_MIN_SIZE, 4096);
+    return size < WAL_MAX_SIZE ? size : WAL_MAX_SIZE;
+}
+
+/* The name is there, made by us or by another, perhaps a dead one: complete it. */
+static int complete_segment(shale_db *db, uint32_t number, bool found)
+{
+    struct wal_segment *seg = NULL;
+    struct mem_index *mem = NULL;
+    int rc = wal_open(db->dirfd, db->uuid, number, true, &seg);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (found) {
+        rc = os_fsync(seg->fd);
+        if (rc == SHALE_OK) {
+            rc = os_sync_dir(db->dirfd);
+        }
+    }
+    if (rc == SHALE_OK) {
+        rc = mem_open(db->dirfd, seg, true, &mem);
+    }
+    if (rc == SHALE_NOTFOUND) {
+        rc = mem_make(db->dirfd, seg, db->options.mode);
+        rc = rc == SHALE_EXISTS ? SHALE_OK : rc;
+    }
+    os_mark(OS_MARK_PREPARE);
+    if (rc == SHALE_OK) {
+        state_raise(&db->state->ready, number);
+    }
+    mem_unref(mem);
+    wal_unref(seg);
+    return rc;
+}
+
+static int make_segment(shale_db *db)
+{
+    struct state *s = db->state;
+    uint32_t number = (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire) + 1;
+    uint64_t need = atomic_load_explicit(&s->need, memory_order_acquire);
+    uint32_t spare = need != 0 ? 0 : (uint32_t)atomic_exchange_explicit(&s->spare, 0, memory_order_acq_rel);
+    os_mark(OS_MARK_PREPARE);
+    int rc = wal_make(db->dirfd, db->uuid, number, next_size(db, number - 1, need), db->options.mode, spare);
+    bool found = rc == SHALE_EXISTS;
+    bool reused = false;
+    if (spare != 0) {
+        char name[WAL_NAME_SIZE];
+        struct stat st;
+        wal_name(spare, name);
+        reused = rc == SHALE_OK && os_stat_at(db->dirfd, name, &st) == SHALE_NOTFOUND;
+        (void)os_unlink(db->dirfd,
+                        name); /* in use by a reader, or of another size: it goes with its last mapping */
+    }
+    if (rc == SHALE_OK || found) {
+        rc = complete_segment(db, number, found);
+    }
+    if (rc == SHALE_OK && need != 0) {
+        (void)atomic_compare_exchange_strong(&s->need, &need, 0);
+    }
+    if (rc == SHALE_OK) {
+        DB_COUNT(db, prepared, 1);
+        DB_COUNT(db, recycled, reused);
+    }
+    /* gone already: others made it, used it and retired it while this process stood still */
+    return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+}
+
+int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
+{
+    struct state *s = db->state;
+    int64_t since = os_now();
+    if (need > db->options.memtable_bytes) {
+        state_raise(&s->need, need);
+    }
+    for (;;) {
+        if (atomic_load_explicit(&s->ready, memory_order_acquire) > db_active(s)) {
+            break;
+        }
+        int rc = os_role_try(&db->roles, OS_ROLE_PREPARE);
+        bool held = rc == SHALE_OK;
+        if (held || os_now() - since > 100000000) {
+            if (atomic_load_explicit(&s->ready, memory_order_acquire) <= db_active(s)) {
+                rc = make_segment(db);
+            }
+            if (held) {
+                os_role_unlock(&db->roles, OS_ROLE_PREPARE);
+            }
+            if (rc != SHALE_OK) {
+                return rc;
+            }
+            continue;
+        }
+        rc = os_sleep(wait, NULL, 0, 500000);
+        if (rc != SHALE_OK) {
+            return rc == SHALE_BUSY
+                       ? err_set(rc, "%s: busy: another process is making the next log segment", db->path)
+                       : err_set(rc, "%s: interrupted", db->path);
+        }
+    }
+    struct mem_index *mem;
+    if (db_mem_get(db, (uint32_t)atomic_load(&s->ready), &mem) == SHALE_OK) {
+        mem_unref(mem); /* mapped now, before WRITE is taken; if it can't be, the writer finds out */
+    }
+    return SHALE_OK;
+}
+
+bool db_prepare_due(const shale_db *db)
+{
+    const struct state *s = db->state;
+    uint64_t end = atomic_load_explicit(&s->wal_end, memory_order_relaxed);
+    return end >= atomic_load_explicit(&db->prepare_at, memory_order_relaxed) &&
+           atomic_load_explicit(&s->ready, memory_order_relaxed) <= wal_lsn_number(end);
+}
+
+void db_retire(shale_db *db, uint32_t from, uint32_t to)
+{
+    for (uint32_t n = from; n < to; n++) {
+        char name[WAL_NAME_SIZE];
+        struct stat st;
+        uint64_t none = 0;
+        mem_name(n, name);
+        (void)os_unlink(db->dirfd, name); /* what can't be removed now, the next sweep removes */
+        os_mark(OS_MARK_RECYCLE);
+        wal_name(n, name);
+        bool big = os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
+                   (uint64_t)st.st_size >= db->options.memtable_bytes &&
+                   (uint64_t)st.st_size <= 2 * db->options.memtable_bytes;
+        if (!big || !atomic_compare_exchange_strong(&db->state->spare, &none, n)) {
+            (void)os_unlink(db->dirfd, name);
+        }
+        os_mark(OS_MARK_RECYCLE);
+    }
+}

@@ -1,0 +1,465 @@
+/* view.c - taking a view: which version, which memtables, up to which sequence number.
+ *
+ * With no lock and no system call when nothing moved:
+ *
+ *     do { e = epoch; a = active segment; v = the cached view if it is of (e, a), else adopt;
+ *          s = visible_seq; } while (epoch != e || active segment != a);
+ *
+ * [I-9] While e and a stood, every entry with seq <= s was in v. The loads are acquire, and a fence stands
+ * before the second look: without it the processor may take s from after the move and the epoch from before.
+ *
+ * Threads find the current view through hazard pointers (Michael, 2004): a thread publishes the view that it
+ * is about to read in a line of its own and looks again whether it is still current; who replaces a view
+ * frees it only when no line names it. So the read path writes no line that threads share. A thread beyond
+ * the table takes a counted reference instead.
+ *
+ * Adopting opens what the new view needs beyond the old one. A file that is not there (ENOENT, or a segment
+ * that carries another number) means that the epoch moved: start again. If it did not move, the directory is
+ * damaged.
+ */
+#include "db/db.h"
+
+#include <stdlib.h>
+
+/* ---- a number for every thread of the process ---- */
+
+static pthread_mutex_t numbers_mutex = PTHREAD_MUTEX_INITIALIZER;
+static unsigned char numbers_used[DB_MAX_HAZARDS];
+static _Atomic unsigned numbers_top; /* hazards at and above were never used */
+static pthread_key_t numbers_key;
+static pthread_once_t numbers_once = PTHREAD_ONCE_INIT;
+static _Thread_local int thread_number = -1; /* -1: not yet asked; -2: none was free */
+
+static void number_free(void *value)
+{
+    size_t n = (size_t)(uintptr_t)value - 1;
+    os_mutex_lock(&numbers_mutex);
+    numbers_used[n] = 0;
+    os_mutex_unlock(&numbers_mutex);
+}
+
+static void numbers_init(void)
+{
+    (void)pthread_key_create(&numbers_key, number_free);
+}
+
+static int number_take(void)
+{
+    (void)pthread_once(&numbers_once, numbers_init);
+    int found = -2;
+    os_mutex_lock(&numbers_mutex);
+    for (int i = 0; i < DB_MAX_HAZARDS; i++) {
+        if (!numbers_used[i]) {
+            numbers_used[i] = 1;
+            found = i;
+            break;
+        }
+    }
+    if (found >= 0 && atomic_load(&numbers_top) <= (unsigned)found) {
+        atomic_store(&numbers_top, (unsigned)found + 1);
+    }
+    os_mutex_unlock(&numbers_mutex);
+    if (found >= 0 && pthread_setspecific(numbers_key, (void *)(uintptr_t)((size_t)found + 1)) != 0) {
+        number_free((void *)(uintptr_t)((size_t)found + 1));
+        found = -2;
+    }
+    thread_number = found;
+    return found;
+}
+
+/* ---- views ---- */
+
+struct db_view *db_view_ref(struct db_view *view)
+{
+    atomic_fetch_add_explicit(&view->refs, 1, memory_order_relaxed);
+    return view;
+}
+
+void db_view_unref(struct db_view *view)
+{
+    if (view == NULL || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    for (unsigned i = 0; i < view->mem_count; i++) {
+        mem_unref(view->mem[i]);
+    }
+    version_unref(view->version);
+    free(view);
+}
+
+int db_view_pin(shale_db *db, struct db_view *view)
+{
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        const struct version_level *level = &view->version->level[l];
+        for (uint32_t i = 0; i < level->count; i++) {
+            struct table *t;
+            int rc =
+                version_table_open(level->tables[i], db->dirfd, db->cache, db->options.verify_checksums, &t);
+            if (rc != SHALE_OK) {
+                return rc;
+            }
+        }
+    }
+    return SHALE_OK;
+}
+
+/* ---- memtables that this handle maps ---- */
+
+void db_mems_prune(shale_db *db, uint32_t oldest)
+{
+    struct mem_index *drop[DB_MAX_MEMS];
+    unsigned drops = 0, kept = 0;
+    os_mutex_lock(&db->mems_mutex);
+    for (unsigned i = 0; i < db->mem_count; i++) {
+        if (db->mems[i].mem->seg->number < oldest) {
+            drop[drops++] = db->mems[i].mem;
+        } else {
+            db->mems[kept++] = db->mems[i];
+        }
+    }
+    db->mem_count = kept;
+    os_mutex_unlock(&db->mems_mutex);
+    for (unsigned i = 0; i < drops; i++) {
+        mem_unref(drop[i]);
+    }
+}
+
+static struct mem_index *mem_find(shale_db *db, uint32_t number)
+{
+    for (unsigned i = 0; i < db->mem_count; i++) {
+        if (db->mems[i].mem->seg->number == number) {
+            return mem_ref(db->mems[i].mem);
+        }
+    }
+    return NULL;
+}
+
+static int mem_open_pair(shale_db *db, uint32_t number, struct mem_index **mem)
+{
+    struct wal_segment *seg = NULL;
+    int rc = wal_open(db->dirfd, db->uuid, number, !db->readonly, &seg);
+    if (rc == SHALE_OK) {
+        rc = mem_open(db->dirfd, seg, !db->readonly, mem);
+    }
+    wal_unref(seg);
+    return rc;
+}
+
+/* Another thread may have opened it meanwhile: then its one stays, since its suspect range is the earlier and
+ * so the wider. */
+static struct mem_index *mem_keep(shale_db *db, struct mem_index *mem, uint64_t from, uint64_t to)
+{
+    struct mem_index *other = NULL;
+    os_mutex_lock(&db->mems_mutex);
+    other = mem_find(db, mem->seg->number);
+    if (other == NULL && db->mem_count < DB_MAX_MEMS) {
+        db->mems[db->mem_count++] = (struct db_mem){mem_ref(mem), from, to};
+    }
+    os_mutex_unlock(&db->mems_mutex);
+    if (other != NULL) {
+        mem_unref(mem);
+        return other;
+    }
+    return mem;
+}
+
+int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem)
+{
+    os_mutex_lock(&db->mems_mutex);
+    struct mem_index *found = mem_find(db, number);
+    os_mutex_unlock(&db->mems_mutex);
+    if (found == NULL) {
+        int rc = mem_open_pair(db, number, &found);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        /* Looked at after the descriptor was opened: an attempt that is over by now was reported to its own
+         * descriptor. */
+        uint64_t attempt = atomic_load_explicit(&db->state->sync_attempt, memory_order_acquire);
+        uint64_t synced = atomic_load_explicit(&db->state->synced_lsn, memory_order_acquire);
+        found = mem_keep(db, found, synced, attempt > synced ? attempt : synced);
+    }
+    *mem = found;
+    return SHALE_OK;
+}
+
+/* ---- adopting ---- */
+
+/* The second look: is STATE still what the view was made from? The fence keeps what was read before it before
+ * it. */
+static bool view_moved(const struct state *s, const struct db_view *v)
+{
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&s->epoch, memory_order_relaxed) != v->epoch || db_active(s) != v->active ||
+           atomic_load_explicit(&s->generation, memory_order_relaxed) != v->generation;
+}
+
+static int load_version(shale_db *db, const struct db_view *cur, const struct state_view *tuple,
+                        struct version **v)
+{
+    if (cur != NULL && cur->version->manifest == tuple->manifest) {
+        if (cur->version->length == tuple->length) {
+            *v = version_ref(cur->version);
+            return SHALE_OK;
+        }
+        if (cur->version->length < tuple->length) {
+            return manifest_advance(db->dirfd, cur->version, tuple->length, v);
+        }
+    }
+    return manifest_load(db->dirfd, tuple->manifest, tuple->length, v);
+}
+
+/* A view of exactly this tuple and active segment. SHALE_NOTFOUND (no text): a file is not there. */
+static int build_view(shale_db *db, const struct db_view *cur, const struct state_view *tuple,
+                      const struct db_view *now, struct db_view **out)
+{
+    uint32_t active = now->active;
+    unsigned count = active - tuple->oldest + 1;
+    if (active < tuple->oldest || count > DB_MAX_MEMS) {
+        return err_set(SHALE_CORRUPT, "%s: STATE: memtables %u to %u make no sense", db->path, tuple->oldest,
+                       active);
+    }
+    struct db_view *view = base_calloc(1, sizeof *view + count * sizeof view->mem[0]);
+    if (view == NULL) {
+        return SHALE_NOMEM;
+    }
+    atomic_init(&view->refs, 1);
+    view->generation = now->generation;
+    view->epoch = now->epoch;
+    view->active = active;
+    int rc = load_version(db, cur, tuple, &view->version);
+    for (unsigned i = 0; rc == SHALE_OK && i < count; i++) {
+        rc = db_mem_get(db, active - i, &view->mem[i]);
+        if (rc == SHALE_OK) {
+            view->mem_count = i + 1;
+        }
+    }
+    if (rc != SHALE_OK) {
+        db_view_unref(view);
+        return rc;
+    }
+    *out = view;
+    return SHALE_OK;
+}
+
+static bool hazard_names(const shale_db *db, const struct db_view *view)
+{
+    unsigned top = atomic_load(&numbers_top);
+    for (unsigned i = 0; i < top; i++) {
+        if (atomic_load_explicit(&db->hazards[i].view, memory_order_seq_cst) == view) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Frees what no thread reads any more. Caller holds adopt_mutex. */
+static void retired_scan(shale_db *db)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < db->retired_count; i++) {
+        if (hazard_names(db, db->retired[i])) {
+            db->retired[kept++] = db->retired[i];
+        } else {
+            db_view_unref(db->retired[i]);
+        }
+    }
+    db->retired_count = kept;
+}
+
+/* Caller holds adopt_mutex. The reference is taken over. */
+static void replace_current(shale_db *db, struct db_view *view)
+{
+    struct db_view *old = atomic_exchange_explicit(&db->current, view, memory_order_seq_cst);
+    if (old != NULL) {
+        while (db->retired_count == BASE_COUNT(db->retired)) {
+            retired_scan(db); /* a thread leaves its guard within one lookup: short */
+            if (db->retired_count == BASE_COUNT(db->retired)) {
+                os_yield();
+            }
+        }
+        db->retired[db->retired_count++] = old;
+    }
+    retired_scan(db);
+    atomic_store_explicit(&db->row->view_epoch, view != NULL ? view->epoch : 0, memory_order_relaxed);
+    atomic_store_explicit(&db->row->view_since, os_wall(), memory_order_relaxed);
+}
+
+/* A read-only handle holds no LIVE: STATE may be made anew under it. Odd for 10 ms: its maker is slow or
+ * dead. */
+static int generation_settled(const struct state *s, uint64_t *generation)
+{
+    for (int i = 0; i < 100; i++) {
+        *generation = atomic_load_explicit(&s->generation, memory_order_acquire);
+        if ((*generation & 1) == 0) {
+            return SHALE_OK;
+        }
+        os_nap(100000);
+    }
+    return SHALE_NOTFOUND;
+}
+
+/* SHALE_NOTFOUND (no text): STATE is being made. */
+static int adopt_shared(shale_db *db)
+{
+    const struct state *s = db->state;
+    for (;;) {
+        uint64_t generation;
+        if (generation_settled(s, &generation) != SHALE_OK) {
+            return SHALE_NOTFOUND;
+        }
+        struct state_view tuple;
+        state_load_tuple(s, &tuple);
+        struct db_view now = {.generation = generation, .epoch = tuple.epoch, .active = db_active(s)};
+        struct db_view *cur = atomic_load_explicit(&db->current, memory_order_acquire);
+        if (cur != NULL && !cur->private_replay && !view_moved(s, cur)) {
+            return SHALE_OK;
+        }
+        if (cur != NULL && (cur->private_replay || cur->generation != generation)) {
+            db_mems_prune(db, UINT32_MAX); /* the numbers may mean other segments now */
+            cur = NULL;
+        }
+        struct db_view *view = NULL;
+        int rc = build_view(db, cur, &tuple, &now, &view);
+        if (view_moved(s, &now)) {
+            db_view_unref(view);
+            continue;
+        }
+        if (rc == SHALE_NOTFOUND) {
+            return err_set(
+                SHALE_CORRUPT,
+                "%s: a file of the current version is missing (manifest %llu, memtables %u to %u): "
+                "restore it from a backup, or salvage with repair",
+                db->path, (unsigned long long)tuple.manifest, tuple.oldest, now.active);
+        }
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        replace_current(db, view);
+        db_mems_prune(db, tuple.oldest);
+        DB_COUNT(db, adoptions, 1);
+        return SHALE_OK;
+    }
+}
+
+int db_adopt(shale_db *db)
+{
+    os_mutex_lock(&db->adopt_mutex);
+    int rc = db->readonly ? SHALE_NOTFOUND : adopt_shared(db);
+    while (db->readonly && rc == SHALE_NOTFOUND) {
+        struct db_view *view = NULL;
+        rc = db_replay_private(db, &view);
+        if (rc == SHALE_OK && view != NULL) {
+            replace_current(db, view);
+        } else if (rc == SHALE_OK) {
+            rc = adopt_shared(db);
+        }
+    }
+    os_mutex_unlock(&db->adopt_mutex);
+    return rc;
+}
+
+void db_drop_stale_view(shale_db *db)
+{
+    struct db_view *cur = atomic_load_explicit(&db->current, memory_order_acquire);
+    const struct state *s = db->state;
+    if (cur == NULL || s == NULL) {
+        return;
+    }
+    os_mutex_lock(&db->adopt_mutex);
+    cur = atomic_load_explicit(&db->current, memory_order_acquire);
+    if (cur != NULL && !cur->private_replay && view_moved(s, cur)) {
+        (void)adopt_shared(db); /* an error shows itself to the next reader */
+    } else {
+        retired_scan(db);
+    }
+    os_mutex_unlock(&db->adopt_mutex);
+}
+
+void db_views_release(shale_db *db)
+{
+    os_mutex_lock(&db->adopt_mutex);
+    replace_current(db, NULL);
+    for (unsigned i = 0; i < db->retired_count; i++) {
+        db_view_unref(db->retired[i]); /* no call is under way on a handle that is being closed */
+    }
+    db->retired_count = 0;
+    os_mutex_unlock(&db->adopt_mutex);
+    db_mems_prune(db, UINT32_MAX);
+}
+
+/* ---- entering ---- */
+
+static struct db_view *hold_current(shale_db *db, struct db_guard *g)
+{
+    int n = thread_number != -1 ? thread_number : number_take();
+    if (n < 0) {
+        os_mutex_lock(&db->adopt_mutex);
+        struct db_view *v = atomic_load_explicit(&db->current, memory_order_acquire);
+        g->hazard = NULL;
+        g->view = v != NULL ? db_view_ref(v) : NULL;
+        os_mutex_unlock(&db->adopt_mutex);
+        return g->view;
+    }
+    g->hazard = &db->hazards[n];
+    struct db_view *v = atomic_load_explicit(&db->current, memory_order_acquire);
+    for (;;) {
+        atomic_store_explicit(&g->hazard->view, v, memory_order_seq_cst);
+        struct db_view *again = atomic_load_explicit(&db->current, memory_order_seq_cst);
+        if (again == v) {
+            break;
+        }
+        v = again;
+    }
+    g->view = v;
+    return v;
+}
+
+void db_view_leave(shale_db *db, struct db_guard *g)
+{
+    (void)db;
+    if (g->hazard != NULL) {
+        atomic_store_explicit(&g->hazard->view, NULL, memory_order_release);
+    } else if (g->view != NULL) {
+        db_view_unref(g->view);
+    }
+    g->view = NULL;
+    g->hazard = NULL;
+}
+
+int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq)
+{
+    for (;;) {
+        struct db_view *v = hold_current(db, g);
+        if (BASE_LIKELY(v != NULL && !v->private_replay)) {
+            const struct state *s = db->state;
+            uint64_t e = atomic_load_explicit(&s->epoch, memory_order_acquire);
+            if (BASE_LIKELY(v->epoch == e && v->active == db_active(s))) {
+                uint64_t visible = atomic_load_explicit(&s->visible_seq, memory_order_acquire);
+                if (BASE_LIKELY(!view_moved(s, v))) {
+                    *seq = visible;
+                    return SHALE_OK;
+                }
+            }
+        } else if (v != NULL && db_replay_still_good(db)) {
+            *seq = v->private_seq;
+            return SHALE_OK;
+        }
+        db_view_leave(db, g);
+        int rc = db_adopt(db);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+    }
+}
+
+int db_view_get(shale_db *db, struct db_view **view, uint64_t *seq)
+{
+    struct db_guard g;
+    int rc = db_view_enter(db, &g, seq);
+    if (rc == SHALE_OK) {
+        *view = db_view_ref(g.view);
+        db_view_leave(db, &g);
+    }
+    return rc;
+}
