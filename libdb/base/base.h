@@ -10,8 +10,8 @@
 #ifndef BASE_BASE_H
 #define BASE_BASE_H
 
-/* Objects are compiled with -fvisibility=hidden; what the public headers declare is the exception, and it is made here, at
- * the first declaration, where it counts. */
+/* Objects are compiled with -fvisibility=hidden; what the public headers declare is the exception, and it is
+ * made here, at the first declaration, where it counts. */
 #if defined(__GNUC__)
 #pragma GCC visibility push(default)
 #endif
@@ -31,24 +31,24 @@
 
 #if defined(__GNUC__)
 #define BASE_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define BASE_LIKELY(x) __builtin_expect(!!(x), 1)
-#define BASE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define BASE_LIKELY(x)    __builtin_expect(!!(x), 1)
+#define BASE_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 #else
 #define BASE_PRINTF(f, a)
-#define BASE_LIKELY(x) (x)
+#define BASE_LIKELY(x)   (x)
 #define BASE_UNLIKELY(x) (x)
 #endif
 
-#define BASE_CACHELINE 64
+#define BASE_CACHELINE  64
 #define BASE_ALIGNED(n) __attribute__((aligned(n)))
-#define BASE_COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define BASE_COUNT(a)   (sizeof(a) / sizeof((a)[0]))
 
 /* ---- errors (error.c) ---- */
 
 /* Describes a failure for shale_errmsg() and returns status. */
 int err_set(int status, const char *fmt, ...) BASE_PRINTF(2, 3);
-/* As err_set, but the status is derived from errno (ENOSPC, EDQUOT: NOSPC; ENOMEM: NOMEM; EACCES, EPERM, EROFS: PERM;
- * else IO) and ": " strerror(errno) is appended. */
+/* As err_set, but the status is derived from errno (ENOSPC, EDQUOT: NOSPC; ENOMEM: NOMEM; EACCES, EPERM,
+ * EROFS: PERM; else IO) and ": " strerror(errno) is appended. */
 int err_sys(const char *fmt, ...) BASE_PRINTF(1, 2);
 /* Puts "context: " in front of the text that is there, and returns status. */
 int err_wrap(int status, const char *fmt, ...) BASE_PRINTF(2, 3);
@@ -128,7 +128,8 @@ static inline uint64_t key_head(struct slice key)
     return __builtin_bswap64(v);
 }
 
-/* LEB128. put: at most 10 (u64) or 5 (u32) bytes, returns the end. get: NULL where the bytes end early or overflow. */
+/* LEB128. put: at most 10 (u64) or 5 (u32) bytes, returns the end. get: NULL where the bytes end early or
+ * overflow. */
 #define VARINT32_MAX 5
 #define VARINT64_MAX 10
 static inline unsigned char *varint_put(unsigned char *p, uint64_t v)
@@ -172,8 +173,8 @@ static inline uint64_t align_up(uint64_t v, uint64_t a)
 
 /* ---- checksums and hashes (XXH3) ---- */
 
-/* A checksum names what it covers: kind of file, file number and offset go into the seed, so that a block read from
- * another place than it was written to does not verify. */
+/* A checksum names what it covers: kind of file, file number and offset go into the seed, so that a block
+ * read from another place than it was written to does not verify. */
 static inline uint64_t checksum(const void *data, size_t size, uint64_t seed)
 {
     return XXH3_64bits_withSeed(data, size, seed);

@@ -67,7 +67,7 @@ struct self {
 const struct os_identity *os_self(void)
 {
     static _Atomic(struct self *) newest;
-    static struct os_identity fallback; /* out of memory: only what is known without any */
+    static struct os_identity fallback; /* out of memory: nothing is known */
     struct self *mine = NULL;
     struct self *now = atomic_load_explicit(&newest, memory_order_acquire);
     while (now == NULL || now->id.pid != getpid()) {

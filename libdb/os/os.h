@@ -2,12 +2,13 @@
  * futexes, clocks, threads, who we are. Nothing outside this folder includes fcntl.h, sys/mman.h or pthread.h
  * on its own.
  *
- * Every system call that can fail passes os_door() first: builds with SHALE_DEBUG can fail the n-th call, cut a
- * write short or die right there. Without SHALE_DEBUG the door is nothing at all.
+ * Every system call that can fail passes os_door() first: builds with SHALE_DEBUG can fail the n-th call, cut
+ * a write short or die right there. Without SHALE_DEBUG the door is nothing at all.
  *
  * Locks are open-file-description locks (F_OFD_SETLK): they belong to the open file, not to the process. Two
- * handles in one process exclude each other, and a dead process's locks are dropped by the kernel. They do not
- * exclude threads that share an open file: so struct os_roles puts a mutex in front of every role byte [I-2b].
+ * handles in one process exclude each other, and a dead process's locks are dropped by the kernel. They do
+ * not exclude threads that share an open file: so struct os_roles puts a mutex in front of every role byte
+ * [I-2b].
  *
  * All functions return SHALE_OK or a negative status with err_sys's text, unless they say otherwise.
  * EINTR is retried everywhere. Names are relative to a directory descriptor.
@@ -31,10 +32,12 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be lock-free");
 
 /* ---- the door (door.c) ---- */
 
+/* clang-format off */
 #define OS_OPS(X)                                                                                            \
     X(OPEN) X(CLOSE) X(READ) X(WRITE) X(ALLOCATE) X(TRUNCATE) X(FDATASYNC) X(FSYNC) X(SYNCDIR) X(STAT)       \
     X(RENAME) X(LINK) X(UNLINK) X(MKDIR) X(LIST) X(MAP) X(UNMAP) X(ADVISE) X(LOCK) X(UNLOCK) X(TESTLOCK)     \
     X(THREAD) X(WRITEBACK)
+/* clang-format on */
 
 enum os_op {
 #define X(n) OS_OP_##n,
@@ -44,11 +47,13 @@ enum os_op {
 };
 const char *os_op_name(enum os_op op);
 
-/* Places in the protocols where a process may be made to stop or die: named after what has just been done or is
- * about to be done. Used by the crash tests, which count them. */
+/* Places in the protocols where a process may be made to stop or die: named after what has just been done or
+ * is about to be done. Used by the crash tests, which count them. */
+/* clang-format off */
 #define OS_MARKS(X)                                                                                          \
-    X(NONE) X(APPEND) X(INSERT) X(PUBLISH) X(UNLOCK) X(ROTATE) X(PREPARE) X(FLUSH) X(COMPACT) X(MANIFEST)    \
-    X(RECYCLE) X(RECOVER) X(QUEUE) X(SYNC) X(OPEN) X(CLOSE) X(SLOT) X(GATE)
+    X(NONE) X(APPEND) X(INSERT) X(PUBLISH) X(UNLOCK) X(ROTATE) X(PREPARE) X(FLUSH) X(COMPACT)                \
+    X(MANIFEST) X(RECYCLE) X(RECOVER) X(QUEUE) X(SYNC) X(OPEN) X(CLOSE) X(SLOT) X(GATE)
+/* clang-format on */
 
 enum os_mark {
 #define X(n) OS_MARK_##n,
@@ -59,8 +64,8 @@ enum os_mark {
 const char *os_mark_name(enum os_mark mark);
 
 #ifdef SHALE_DEBUG
-/* fd: of the file or the directory; name: where the call takes one; *length: of a read or write, may be lowered to
- * cut it short. Returns 0 to go on, or the errno to fail with. Set before any thread runs. */
+/* fd: of the file or the directory; name: where the call takes one; *length: of a read or write, may be
+ * lowered to cut it short. Returns 0 to go on, or the errno to fail with. Set before any thread runs. */
 extern int (*os_door_hook)(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length);
 extern void (*os_mark_hook)(enum os_mark mark);
 static inline int os_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
@@ -87,19 +92,22 @@ static inline void os_mark(enum os_mark mark)
 
 /* ---- files (file.c) ---- */
 
-/* Opens DIR itself; SHALE_NODB when it is missing, SHALE_INVALID "is not a directory" when it is something else. */
+/* Opens DIR itself; SHALE_NODB when it is missing, SHALE_INVALID "is not a directory" when it is something
+ * else. */
 int os_open_dir(const char *path, int *fd);
 /* mkdir; an existing directory is SHALE_OK. */
 int os_make_dir(const char *path, unsigned mode);
 int os_make_dir_at(int dirfd, const char *name, unsigned mode);
-/* flags: O_RDONLY, O_RDWR, O_CREAT, O_EXCL; always O_CLOEXEC|O_NOFOLLOW. A missing file is SHALE_NOTFOUND and one that
- * exists with O_EXCL is SHALE_EXISTS, both without a text. mode is applied exactly (fchmod after create), umask or not. */
+/* flags: O_RDONLY, O_RDWR, O_CREAT, O_EXCL; always O_CLOEXEC|O_NOFOLLOW. A missing file is SHALE_NOTFOUND and
+ * one that exists with O_EXCL is SHALE_EXISTS, both without a text. mode is applied exactly (fchmod after
+ * create), umask or not. What is no regular file is SHALE_INVALID, unless flags has O_DIRECTORY. */
 int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd);
 void os_close(int *fd); /* -1: nothing; leaves -1 */
 /* Reads until size bytes or the end of the file: *got < size means the end. */
 int os_pread(int fd, void *buf, size_t size, uint64_t offset, size_t *got);
 int os_pwrite(int fd, const void *buf, size_t size, uint64_t offset);
-int os_allocate(int fd, uint64_t offset, uint64_t size); /* space is really there afterwards, the size grows */
+int os_allocate(int fd, uint64_t offset,
+                uint64_t size); /* space is really there afterwards, the size grows */
 int os_truncate(int fd, uint64_t size);
 int os_fdatasync(int fd);
 int os_fsync(int fd);
@@ -109,16 +117,17 @@ int os_drop_cache(int fd, uint64_t offset, uint64_t size);      /* posix_fadvise
 int os_stat(int fd, struct stat *st);
 int os_stat_at(int dirfd, const char *name, struct stat *st); /* missing: SHALE_NOTFOUND */
 int os_rename(int dirfd, const char *from, const char *to);
-int os_rename_noreplace(int dirfd, const char *from, const char *to); /* SHALE_EXISTS */
+int os_rename_noreplace(int dirfd, const char *from, const char *to);        /* SHALE_EXISTS */
 int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to); /* SHALE_EXISTS */
-int os_unlink(int dirfd, const char *name); /* missing: SHALE_OK */
+int os_unlink(int dirfd, const char *name);                                  /* missing: SHALE_OK */
 /* Calls fn for every name but . and ..; nonzero stops and is returned. */
 int os_list(int dirfd, int (*fn)(void *ctx, const char *name), void *ctx);
 /* Reads a whole small file (limit bytes at most, else SHALE_CORRUPT). Missing: SHALE_NOTFOUND. */
 int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out);
-/* SHALE_UNSUPPORTED, naming the type, when the directory lies on a network file system (NFS, SMB, CIFS, 9p, FUSE, Ceph,
- * AFS, ...) or has files that come from the lower layer of an overlay. *overwrites_in_place: a mapped store hits the same blocks
- * (ext2-4, xfs, tmpfs); false on copy-on-write systems (btrfs, zfs, bcachefs, unknown ones). */
+/* SHALE_UNSUPPORTED, naming the type, when the directory lies on a network file system (NFS, SMB, CIFS, 9p,
+ * FUSE, Ceph, AFS, ...) or has files that come from the lower layer of an overlay. *overwrites_in_place: a
+ * mapped store hits the same blocks (ext2-4, xfs, tmpfs); false on copy-on-write systems (btrfs, zfs,
+ * bcachefs, unknown ones). */
 int os_check_fs(int dirfd, bool *overwrites_in_place);
 struct os_fs {
     uint32_t magic; /* f_type of statfs */
@@ -141,7 +150,8 @@ int os_map_populate_write(void *map, size_t offset, size_t size);
 
 /* ---- byte-range locks (lock.c) ---- */
 
-int os_lock_try(int fd, uint64_t start, uint64_t length, bool exclusive); /* SHALE_BUSY: another open file has it */
+int os_lock_try(int fd, uint64_t start, uint64_t length,
+                bool exclusive); /* SHALE_BUSY: another open file has it */
 int os_unlock(int fd, uint64_t start, uint64_t length);
 /* Would an exclusive (or shared) lock through fd meet another's lock? Never sees fd's own. */
 int os_lock_test(int fd, uint64_t start, uint64_t length, bool exclusive, bool *taken);
@@ -150,8 +160,8 @@ int os_lock_test(int fd, uint64_t start, uint64_t length, bool exclusive, bool *
 
 #define OS_NEVER INT64_MAX
 
-/* What bounds a wait: a point of CLOCK_MONOTONIC in ns (OS_NEVER; 0: try once), and an interrupt counter that ends it
- * with SHALE_CANCELLED when it differs from `seen`. Interrupts are noticed within 50 ms. */
+/* What bounds a wait: a point of CLOCK_MONOTONIC in ns (OS_NEVER; 0: try once), and an interrupt counter that
+ * ends it with SHALE_CANCELLED when it differs from `seen`. Interrupts are noticed within 50 ms. */
 struct os_wait {
     int64_t deadline;
     const _Atomic uint32_t *interrupts; /* NULL: not interruptible */
@@ -165,7 +175,8 @@ static inline struct os_wait os_wait_forever(void)
 struct os_wait os_wait_ms(int64_t timeout_ms, const _Atomic uint32_t *interrupts);
 
 /* Sleeps until *word != value, a wake, max_ns, or the wait's end. SHALE_OK: look again (also after max_ns);
- * SHALE_BUSY: the deadline has passed; SHALE_CANCELLED. word NULL: just sleeps. The word may be shared between processes. */
+ * SHALE_BUSY, without a text: the deadline has passed; SHALE_CANCELLED. word NULL: just sleeps. The word may
+ * be shared between processes. */
 int os_sleep(const struct os_wait *wait, _Atomic uint32_t *word, uint32_t value, int64_t max_ns);
 void os_wake(_Atomic uint32_t *word, int count); /* does not change the word */
 static inline void os_wake_all(_Atomic uint32_t *word)
@@ -184,16 +195,16 @@ enum os_role {
 };
 
 struct os_roles {
-    int fd; /* this handle's own open file of LOCK; -1: none */
-    uint32_t compact_held;       /* bits of the level bytes held through fd; under compact_mutex */
+    int fd;                /* this handle's own open file of LOCK; -1: none */
+    uint32_t compact_held; /* bits of the level bytes held through fd; under compact_mutex */
     pthread_mutex_t compact_mutex;
     pthread_mutex_t mutex[OS_ROLE_COUNT];
 };
 const char *os_role_name(enum os_role role);
 int os_roles_init(struct os_roles *r, int fd); /* takes fd over */
 void os_roles_release(struct os_roles *r);     /* closes fd: whatever it holds is dropped */
-/* The role's mutex, then its bytes. lock waits (in order of rank, audited), polling on word if given, else with short
- * sleeps; SHALE_BUSY after the deadline. try: SHALE_BUSY at once, without a text. */
+/* The role's mutex, then its bytes. lock waits (in order of rank, audited), polling on word if given, else
+ * with short sleeps; SHALE_BUSY after the deadline. try: SHALE_BUSY at once, without a text. */
 int os_role_lock(struct os_roles *r, enum os_role role, const struct os_wait *wait, _Atomic uint32_t *word);
 int os_role_try(struct os_roles *r, enum os_role role);
 void os_role_unlock(struct os_roles *r, enum os_role role);
@@ -211,33 +222,35 @@ void os_audit_wait(unsigned rank, const char *what); /* may this thread wait for
 void os_audit_slow(const char *what);                /* fdatasync, sleeping: never under WRITE [I-4] */
 void os_audit_held(enum os_role role);               /* this thread holds it */
 void os_audit_clean(const char *where);              /* nothing is held any more */
-/* A write transaction keeps WRITE between calls and may prepare a segment under it: exempt (+1) and back (-1). */
+/* A write transaction keeps WRITE between calls, may move to another thread, and may prepare a segment under
+ * it: exempt (+1, when it holds WRITE or NESTED) and back (-1, before it gives it back). */
 void os_audit_exempt(int delta);
 #else
 #define os_audit_wait(rank, what) ((void)0)
-#define os_audit_slow(what) ((void)0)
-#define os_audit_held(role) ((void)0)
-#define os_audit_clean(where) ((void)0)
-#define os_audit_exempt(delta) ((void)0)
+#define os_audit_slow(what)       ((void)0)
+#define os_audit_held(role)       ((void)0)
+#define os_audit_clean(where)     ((void)0)
+#define os_audit_exempt(delta)    ((void)0)
 #endif
 
 /* ---- clocks, identity (ident.c) ---- */
 
-int64_t os_now(void);       /* CLOCK_MONOTONIC, ns */
-uint64_t os_wall(void);     /* CLOCK_REALTIME, ns; for people */
-void os_nap(int64_t ns);    /* plain sleep, audited */
-void os_yield(void);        /* sched_yield */
+int64_t os_now(void);    /* CLOCK_MONOTONIC, ns */
+uint64_t os_wall(void);  /* CLOCK_REALTIME, ns; for people */
+void os_nap(int64_t ns); /* plain sleep, audited */
+void os_yield(void);     /* sched_yield */
 
 struct os_identity {
-    int64_t pid;          /* as the process sees itself */
-    uint64_t start_time;  /* clock ticks since boot, /proc/self/stat; 0 when unknown */
-    uint64_t pid_ns;      /* inode of its PID namespace; 0 when unknown */
-    char program[32];     /* /proc/self/comm, cut */
+    int64_t pid;         /* as the process sees itself */
+    uint64_t start_time; /* clock ticks since boot, /proc/self/stat; 0 when unknown */
+    uint64_t pid_ns;     /* inode of its PID namespace; 0 when unknown */
+    char program[32];    /* /proc/self/comm, cut */
 };
 const struct os_identity *os_self(void); /* cached; read again in a forked child */
 /* The 16 bytes of the boot id; zeros when unknown. */
 void os_boot_id(unsigned char id[16]);
-/* Is the process stopped (state T or t in /proc)? Only for texts shown to people; false when it cannot be told. */
+/* Is the process stopped (state T or t in /proc)? Only for texts shown to people; false when it cannot be
+ * told. */
 bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time);
 void os_random(void *buf, size_t size); /* getrandom; never fails */
 size_t os_page_size(void);
@@ -245,7 +258,8 @@ unsigned os_cpus(void);
 
 /* ---- threads (thread.c) ---- */
 
-int os_thread_start(pthread_t *thread, void *(*run)(void *ctx), void *ctx, const char *name); /* all signals blocked in it */
+int os_thread_start(pthread_t *thread, void *(*run)(void *ctx), void *ctx,
+                    const char *name); /* all signals blocked in it */
 void os_thread_join(pthread_t thread);
 void os_mutex_init(pthread_mutex_t *m);
 void os_mutex_destroy(pthread_mutex_t *m);

@@ -60,6 +60,27 @@ static int busy_text(enum os_role role, const char *who)
     return err_set(SHALE_BUSY, "the lock %s is held by another %s", os_role_name(role), who);
 }
 
+/* The thread sanitizer does not know pthread_mutex_clocklock: it would see no lock at all. */
+#if defined(__SANITIZE_THREAD__)
+#define ROLE_CLOCK CLOCK_REALTIME
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ROLE_CLOCK CLOCK_REALTIME
+#endif
+#endif
+#ifndef ROLE_CLOCK
+#define ROLE_CLOCK CLOCK_MONOTONIC
+#endif
+
+/* The sanitizer's clock may jump, and so lengthen a slice; the monotonic one does not. */
+static bool mutex_slice(pthread_mutex_t *m, int64_t now, int64_t slice)
+{
+    int64_t until = ROLE_CLOCK == CLOCK_MONOTONIC ? now + slice : (int64_t)os_wall() + slice;
+    struct timespec ts = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
+    return (ROLE_CLOCK == CLOCK_MONOTONIC ? pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &ts)
+                                          : pthread_mutex_timedlock(m, &ts)) == 0;
+}
+
 /* The mutex, within the wait's bounds. */
 static int mutex_wait(pthread_mutex_t *m, enum os_role role, const struct os_wait *wait)
 {
@@ -75,9 +96,8 @@ static int mutex_wait(pthread_mutex_t *m, enum os_role role, const struct os_wai
         if (wait->deadline != OS_NEVER && now >= wait->deadline) {
             return busy_text(role, "thread");
         }
-        int64_t until = wait->deadline - now > ROLE_SLICE_NS ? now + ROLE_SLICE_NS : wait->deadline;
-        struct timespec ts = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
-        if (pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &ts) == 0) {
+        int64_t slice = wait->deadline - now < ROLE_SLICE_NS ? wait->deadline - now : ROLE_SLICE_NS;
+        if (mutex_slice(m, now, slice)) {
             return SHALE_OK;
         }
     }

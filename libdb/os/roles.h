@@ -1,6 +1,6 @@
 /* roles.h - the table of the role locks: byte offsets of the file LOCK.
- * rank orders the waits: who holds a role may wait only for one of a higher rank; 0 means that the role is only
- * ever tried, or waited for under a bound of its own. */
+ * rank orders the waits: who holds a role may wait only for one of a higher rank; 0 means that the role is
+ * only ever tried, or waited for under a bound of its own. */
 #ifndef OS_ROLES_H
 #define OS_ROLES_H
 
@@ -15,13 +15,13 @@
     X(PREPARE, 6, 1, 0, "to make the next segment ready")                                                    \
     X(QGATE, 7, 1, 0, "around every call into the queue's metadata")
 
-#define OS_BYTE_WRITE 1       /* WRITE lent to children is this byte alone */
-#define OS_BYTE_NESTED 2      /* and this one serialises those who write under it */
-#define OS_BYTE_COMPACT 16    /* + level: a compaction holds the bytes from its input to its output level */
-#define OS_BYTE_NAMED (UINT64_C(1) << 32) /* + 62-bit hash of the name: the user's own locks */
+#define OS_BYTE_WRITE   1  /* WRITE lent to children is this byte alone */
+#define OS_BYTE_NESTED  2  /* and this one serialises those who write under it */
+#define OS_BYTE_COMPACT 16 /* + level: a compaction holds the bytes from its input to its output level */
+#define OS_BYTE_NAMED   (UINT64_C(1) << 32) /* + 62-bit hash of the name: the user's own locks */
 
 /* Byte offsets of the file LIVE. */
-#define OS_LIVE_BYTE 0   /* shared, for the life of every read-write handle */
-#define OS_LIVE_SLOT 64  /* + row: exclusive, the handle's row in the shared state */
+#define OS_LIVE_BYTE 0  /* shared, for the life of every read-write handle */
+#define OS_LIVE_SLOT 64 /* + row: exclusive, the handle's row in the shared state */
 
 #endif
