@@ -80,7 +80,7 @@ static int check_name(const struct table_builder *b)
         rc = os_stat_at(b->dirfd, b->tmp, &named);
     }
     if (rc != SHALE_OK) {
-        return rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
+        return rc == SHALE_NOTFOUND ? SHALE_BUSY : err_wrap(rc, "%s", b->tmp);
     }
     return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino ? SHALE_OK : SHALE_BUSY;
 }
@@ -96,6 +96,8 @@ static int create_locked(struct table_builder *b)
     rc = os_lock_try(b->fd, 0, 1, true);
     if (rc == SHALE_OK) {
         rc = check_name(b);
+    } else if (rc != SHALE_BUSY) {
+        rc = err_wrap(rc, "%s", b->tmp);
     }
     b->named = rc == SHALE_OK;
     if (rc != SHALE_OK) {
@@ -455,10 +457,11 @@ static int settle_file(struct table_builder *b)
     if (rc == SHALE_OK) {
         rc = os_fsync(b->fd);
     }
-    if (rc == SHALE_OK) {
-        rc = os_rename_noreplace(b->dirfd, b->tmp, name);
-        rc = rc == SHALE_EXISTS ? err_set(rc, "%s: exists already", name) : rc;
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s", b->tmp);
     }
+    rc = os_rename_noreplace(b->dirfd, b->tmp, name);
+    rc = rc == SHALE_EXISTS ? err_set(rc, "%s: exists already", name) : rc;
     b->named = rc != SHALE_OK;
     return rc;
 }
