@@ -41,6 +41,7 @@ void shale_batch_clear(shale_batch *batch)
     if (batch != NULL) {
         batch->payload.size = 0;
         batch->count = 0;
+        batch->deletes = 0;
     }
 }
 
@@ -49,15 +50,16 @@ size_t shale_batch_count(const shale_batch *batch)
     return batch == NULL ? 0 : batch->count;
 }
 
-static int check_room(const shale_batch *batch, uint64_t bytes, uint64_t entries)
+int db_check_room(uint64_t size, uint64_t count, uint64_t bytes, uint64_t entries)
 {
-    if (batch->payload.size + bytes > DB_MAX_BATCH) {
+    bytes += entries * (1 + 2 * VARINT32_MAX);
+    if (size + bytes > DB_MAX_BATCH) {
         return err_set(SHALE_TOOBIG, "the batch would be %llu bytes long: at most %llu are possible",
-                       (unsigned long long)(batch->payload.size + bytes), (unsigned long long)DB_MAX_BATCH);
+                       (unsigned long long)(size + bytes), (unsigned long long)DB_MAX_BATCH);
     }
-    if (batch->count + entries > WAL_MAX_ENTRIES) {
+    if (count + entries > WAL_MAX_ENTRIES) {
         return err_set(SHALE_TOOBIG, "the batch would have %llu entries: at most %u are possible",
-                       (unsigned long long)(batch->count + entries), WAL_MAX_ENTRIES);
+                       (unsigned long long)(count + entries), WAL_MAX_ENTRIES);
     }
     return SHALE_OK;
 }
@@ -68,13 +70,14 @@ static int batch_add(shale_batch *batch, uint8_t type, const void *key, size_t k
     int rc = batch == NULL ? err_set(SHALE_INVALID, "the batch is NULL")
                            : db_check_entry(keylen, key, vallen, val);
     if (rc == SHALE_OK) {
-        rc = check_room(batch, 1 + 2 * VARINT32_MAX + keylen + vallen, 1);
+        rc = db_check_room(batch->payload.size, batch->count, keylen + vallen, 1);
     }
     if (rc == SHALE_OK) {
         rc = wal_add_entry(&batch->payload, type, slice_make(key, keylen), slice_make(val, vallen));
     }
     if (rc == SHALE_OK) {
         batch->count++;
+        batch->deletes += type == WAL_DELETE;
     }
     return rc;
 }
@@ -94,7 +97,7 @@ int shale_batch_append(shale_batch *batch, const shale_batch *other)
     if (batch == NULL || other == NULL) {
         return err_set(SHALE_INVALID, "shale_batch_append: a batch is NULL");
     }
-    int rc = check_room(batch, other->payload.size, other->count);
+    int rc = db_check_room(batch->payload.size, batch->count, other->payload.size, other->count);
     if (rc == SHALE_OK) {
         /* reserved first: the two may be the same batch */
         rc = buf_reserve(&batch->payload, other->payload.size);
@@ -104,6 +107,7 @@ int shale_batch_append(shale_batch *batch, const shale_batch *other)
     }
     if (rc == SHALE_OK) {
         batch->count += other->count;
+        batch->deletes += other->deletes;
     }
     return rc;
 }

@@ -188,7 +188,7 @@ struct db_hit {
 int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slice key, struct db_hit *hit,
                    bool *gone);
 /* A value of the caller's: a copy of a small one, else pinned; hit's pin is taken over. */
-int db_value_make(struct db_view *view, struct db_hit *hit, shale_value *val);
+int db_value_make(shale_db *db, struct db_view *view, struct db_hit *hit, shale_value *val);
 int db_value_copy(struct slice from, shale_value *val);
 struct shale_snapshot {
     shale_db *db;
@@ -203,9 +203,11 @@ int db_snapshot_view(shale_db *db, const shale_snapshot *snap, struct db_view **
 
 struct shale_batch {
     struct buf payload; /* entries as in the log */
-    uint32_t count;
+    uint32_t count, deletes;
 };
 
+/* May a batch of size bytes and count entries grow by so much? TOOBIG */
+int db_check_room(uint64_t size, uint64_t count, uint64_t bytes, uint64_t entries);
 int db_check_entry(size_t keylen, const void *key, size_t vallen, const void *val); /* INVALID, TOOBIG */
 
 /* ---- lock.c: WRITE, or NESTED under a lent WRITE ---- */
@@ -218,7 +220,6 @@ int db_write_repair(shale_db *db);    /* [I-12] holder of WRITE only */
 
 /* ---- write.c ---- */
 
-#define DB_MAYBE_STALL 1u
 /* One commit: payload with count entries. flags: SHALE_SYNC, SHALE_NOSYNC, SHALE_NOWAIT. */
 int db_commit(shale_db *db, struct slice payload, uint32_t count, unsigned flags);
 /* The same by who holds WRITE already (a transaction): no stall, may prepare under WRITE. *lsn: the end of
@@ -227,6 +228,10 @@ int db_commit_locked(shale_db *db, struct slice payload, uint32_t count, bool th
 /* Seals the active memtable if it holds anything. Takes and releases WRITE. */
 int db_seal(shale_db *db, const struct os_wait *wait);
 bool db_wants_sync(const shale_db *db, unsigned flags);
+int db_check_flags(unsigned flags);
+/* After WRITE was released: wakes sleepers, syncs a durable commit up to lsn, does what a handle without
+ * threads owes. */
+int db_published(shale_db *db, uint64_t lsn, uint64_t bytes, bool durable, bool rotated);
 
 /* ---- segment.c ---- */
 

@@ -87,6 +87,7 @@ int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slic
 
 /* What keeps a value's bytes: a copy, a cached block, or a view. */
 struct value_pin {
+    shale_db *db; /* its cache must outlive the block */
     struct table_pin block;
     struct db_view *view;
     unsigned char bytes[];
@@ -98,6 +99,7 @@ static int value_copy(struct slice from, shale_value *val)
     if (p == NULL) {
         return SHALE_NOMEM;
     }
+    p->db = NULL;
     p->block = (struct table_pin){0};
     p->view = NULL;
     if (from.size != 0) {
@@ -108,12 +110,13 @@ static int value_copy(struct slice from, shale_value *val)
 }
 
 /* Takes hit's pin over. */
-static int value_pin(struct db_view *view, struct db_hit *hit, shale_value *val)
+static int value_pin(shale_db *db, struct db_view *view, struct db_hit *hit, shale_value *val)
 {
     struct value_pin *p = base_alloc(sizeof *p);
     if (p == NULL) {
         return SHALE_NOMEM;
     }
+    p->db = db_ref(db);
     p->block = hit->pin;
     p->view = db_view_ref(view);
     hit->pin = (struct table_pin){0};
@@ -121,9 +124,9 @@ static int value_pin(struct db_view *view, struct db_hit *hit, shale_value *val)
     return SHALE_OK;
 }
 
-int db_value_make(struct db_view *view, struct db_hit *hit, shale_value *val)
+int db_value_make(shale_db *db, struct db_view *view, struct db_hit *hit, shale_value *val)
 {
-    return hit->value.size <= COPY_MAX ? value_copy(hit->value, val) : value_pin(view, hit, val);
+    return hit->value.size <= COPY_MAX ? value_copy(hit->value, val) : value_pin(db, view, hit, val);
 }
 
 int db_value_copy(struct slice from, shale_value *val)
@@ -139,6 +142,9 @@ void shale_value_release(shale_value *val)
     struct value_pin *p = val->pin;
     table_pin_release(&p->block);
     db_view_unref(p->view);
+    if (p->db != NULL) {
+        db_unref(p->db);
+    }
     free(p);
     *val = (shale_value){0};
 }
@@ -203,7 +209,7 @@ static int check_read(shale_db *db, const shale_snapshot *snap, const void *key,
 }
 
 /* Looks key up, and uses the hit while it is held. */
-typedef int (*use_hit)(void *ctx, struct db_view *view, struct db_hit *hit);
+typedef int (*use_hit)(void *ctx, shale_db *db, struct db_view *view, struct db_hit *hit);
 
 static int get_with(shale_db *db, const shale_snapshot *snap, struct slice key, use_hit use, void *ctx)
 {
@@ -220,7 +226,7 @@ static int get_with(shale_db *db, const shale_snapshot *snap, struct slice key, 
             count_get(db, &r, rc == SHALE_OK);
         }
         if (rc == SHALE_OK) {
-            rc = use(ctx, r.view, &hit);
+            rc = use(ctx, db, r.view, &hit);
         }
         uint64_t epoch = r.view->epoch;
         table_pin_release(&hit.pin);
@@ -238,9 +244,9 @@ static int get_with(shale_db *db, const shale_snapshot *snap, struct slice key, 
     }
 }
 
-static int use_value(void *ctx, struct db_view *view, struct db_hit *hit)
+static int use_value(void *ctx, shale_db *db, struct db_view *view, struct db_hit *hit)
 {
-    return db_value_make(view, hit, ctx);
+    return db_value_make(db, view, hit, ctx);
 }
 
 int shale_get(shale_db *db, const shale_snapshot *snap, const void *key, size_t keylen, shale_value *val)
@@ -258,9 +264,10 @@ struct copy_out {
     size_t cap, *vallen;
 };
 
-static int use_copy(void *ctx, struct db_view *view, struct db_hit *hit)
+static int use_copy(void *ctx, shale_db *db, struct db_view *view, struct db_hit *hit)
 {
     struct copy_out *out = ctx;
+    (void)db;
     (void)view;
     if (out->vallen != NULL) {
         *out->vallen = hit->value.size;

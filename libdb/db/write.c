@@ -19,7 +19,6 @@
 #include "db/db.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { WRITER_WAITS, WRITER_LEADS, WRITER_DONE };
 #define GROUP_BYTES (1u << 20)
@@ -409,17 +408,45 @@ static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const 
     }
 }
 
-static void after_publish(shale_db *db, const struct group *g)
+/* WRITE is released. Tells those who sleep on changes, and those who do the work. */
+static void after_publish(shale_db *db, uint64_t bytes, unsigned durable, bool rotated)
 {
     struct state *s = db->state;
+    if (durable != 0) {
+        atomic_fetch_add_explicit(&s->durable_published, durable, memory_order_release);
+        DB_COUNT(db, durable_commits, durable);
+    }
     atomic_thread_fence(
         memory_order_seq_cst); /* with the sleeper's: it sees the new seq, or we see it asleep */
     if (atomic_load_explicit(&s->change_asleep, memory_order_relaxed) != 0) {
         state_wake(&s->change, &s->change_asleep);
     }
-    if (g->rotated || db_prepare_due(db)) {
+    if (rotated || db_prepare_due(db)) {
         db_wake_work(db);
     }
+    db_delay(db, bytes);
+}
+
+static void after_sync(shale_db *db)
+{
+    if (db->options.threads == 0) {
+        (void)db_work_inline(
+            db); /* the commit stands, whatever becomes of the work; a stall reports what stays wrong */
+    }
+}
+
+int db_published(shale_db *db, uint64_t lsn, uint64_t bytes, bool durable, bool rotated)
+{
+    int rc = SHALE_OK;
+    after_publish(db, bytes, durable, rotated);
+    if (durable) {
+        struct os_wait forever = os_wait_forever();
+        rc = db_sync(db, lsn, true, &forever);
+    } else if (db->options.durable == SHALE_DURABLE_INTERVAL) {
+        db_owe_sync(db);
+    }
+    after_sync(db);
+    return rc;
 }
 
 /* The leader's last duty: sync for those who want it, then tell everybody. */
@@ -441,7 +468,6 @@ static int group_finish(shale_db *db, struct group *g, struct db_writer *self)
         return mine;
     }
     struct os_wait forever = os_wait_forever();
-    DB_COUNT(db, durable_commits, g->durable);
     int rc = db_sync(db, g->end, true, &forever);
     for (w = durable; w != NULL;) {
         struct db_writer *next = w->next;
@@ -468,16 +494,9 @@ static int commit_as_leader(shale_db *db, struct db_writer *w, const struct os_w
     if (rc != SHALE_OK) {
         return rc;
     }
-    if (g.durable != 0) {
-        atomic_fetch_add_explicit(&db->state->durable_published, g.durable, memory_order_release);
-    }
-    after_publish(db, &g);
-    db_delay(db, g.bytes);
+    after_publish(db, g.bytes, g.durable, g.rotated);
     rc = group_finish(db, &g, w);
-    if (g.rotated || db->thread_count == 0) {
-        int work = db->thread_count == 0 ? db_work_inline(db) : SHALE_OK;
-        (void)work; /* the commit stands, whatever became of the work; a stall reports what stays wrong */
-    }
+    after_sync(db);
     return rc;
 }
 
@@ -558,94 +577,4 @@ int db_seal(shale_db *db, const struct os_wait *wait)
             return rc;
         }
     }
-}
-
-/* ---- public ---- */
-
-static int check_flags(unsigned flags)
-{
-    if ((flags & ~(unsigned)(SHALE_SYNC | SHALE_NOSYNC | SHALE_NOWAIT)) != 0 ||
-        (flags & (SHALE_SYNC | SHALE_NOSYNC)) == (SHALE_SYNC | SHALE_NOSYNC)) {
-        return err_set(SHALE_INVALID,
-                       "flags 0x%x: SHALE_SYNC or SHALE_NOSYNC, and SHALE_NOWAIT, are possible", flags);
-    }
-    return SHALE_OK;
-}
-
-static int commit_entry(shale_db *db, uint8_t type, struct slice key, struct slice value, unsigned flags)
-{
-    unsigned char small[1024];
-    size_t most = 1 + 2 * VARINT32_MAX + key.size + value.size;
-    unsigned char *p = most <= sizeof small ? small : base_alloc(most);
-    if (p == NULL) {
-        return SHALE_NOMEM;
-    }
-    unsigned char *e = p;
-    *e++ = type;
-    e = varint_put(e, key.size);
-    if (type == WAL_PUT) {
-        e = varint_put(e, value.size);
-    }
-    if (key.size != 0) {
-        memcpy(e, key.data, key.size);
-    }
-    e += key.size;
-    if (value.size != 0) {
-        memcpy(e, value.data, value.size);
-    }
-    e += value.size;
-    int rc = db_commit(db, slice_make(p, (size_t)(e - p)), 1, flags);
-    if (p != small) {
-        free(p);
-    }
-    return rc;
-}
-
-static int write_entry(shale_db *db, uint8_t type, struct slice key, struct slice value, unsigned flags)
-{
-    int rc = db_check_write(db);
-    if (rc == SHALE_OK) {
-        rc = check_flags(flags);
-    }
-    if (rc == SHALE_OK) {
-        rc = db_check_entry(key.size, key.data, value.size, value.data);
-    }
-    if (rc == SHALE_OK) {
-        rc = commit_entry(db, type, key, value, flags);
-    }
-    return rc;
-}
-
-int shale_put(shale_db *db, const void *key, size_t keylen, const void *val, size_t vallen, unsigned flags)
-{
-    int rc = write_entry(db, WAL_PUT, slice_make(key, keylen), slice_make(val, vallen), flags);
-    if (rc == SHALE_OK) {
-        DB_COUNT(db, puts, 1);
-    }
-    return rc;
-}
-
-int shale_delete(shale_db *db, const void *key, size_t keylen, unsigned flags)
-{
-    int rc = write_entry(db, WAL_DELETE, slice_make(key, keylen), slice_make(NULL, 0), flags);
-    if (rc == SHALE_OK) {
-        DB_COUNT(db, deletes, 1);
-    }
-    return rc;
-}
-
-int shale_write(shale_db *db, const shale_batch *batch, unsigned flags)
-{
-    int rc = db_check_write(db);
-    if (rc == SHALE_OK) {
-        rc = batch == NULL ? err_set(SHALE_INVALID, "the batch is NULL") : check_flags(flags);
-    }
-    if (rc != SHALE_OK || batch->count == 0) {
-        return rc;
-    }
-    rc = db_commit(db, buf_slice(&batch->payload), batch->count, flags);
-    if (rc == SHALE_OK) {
-        DB_COUNT(db, puts, batch->count);
-    }
-    return rc;
 }

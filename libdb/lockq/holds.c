@@ -1,0 +1,73 @@
+/* holds.c - which thread of this process holds the write lock of a directory over several calls: a
+ * transaction, or a held lock of the queue. The same thread writing another way would wait for itself for
+ * ever: it gets SHALE_INUSE instead.
+ *
+ * WRITE is exclusive, so a directory (device and inode of its LOCK) has one holder at a time. What is held
+ * may move to another thread: whoever uses it last counts. The common case, nobody holds anything, is one
+ * load.
+ */
+#include "lockq/lockq.h"
+
+#define MOST_HOLDS 64
+
+struct hold {
+    dev_t dev;
+    ino_t ino;
+    pthread_t thread;
+    bool used;
+};
+
+static pthread_mutex_t holds_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct hold holds[MOST_HOLDS];
+static _Atomic unsigned holds_used;
+
+static struct hold *find(dev_t dev, ino_t ino)
+{
+    for (size_t i = 0; i < MOST_HOLDS; i++) {
+        if (holds[i].used && holds[i].ino == ino && holds[i].dev == dev) {
+            return &holds[i];
+        }
+    }
+    return NULL;
+}
+
+void lockq_thread_hold(dev_t dev, ino_t ino)
+{
+    os_mutex_lock(&holds_mutex);
+    struct hold *h = find(dev, ino);
+    for (size_t i = 0; h == NULL && i < MOST_HOLDS; i++) {
+        if (!holds[i].used) {
+            h = &holds[i];
+            *h = (struct hold){.dev = dev, .ino = ino, .used = true};
+            atomic_fetch_add_explicit(&holds_used, 1, memory_order_release);
+        }
+    }
+    if (h !=
+        NULL) { /* a 65th database held at once goes unwatched: then a thread that waits for itself does */
+        h->thread = pthread_self();
+    }
+    os_mutex_unlock(&holds_mutex);
+}
+
+void lockq_thread_drop(dev_t dev, ino_t ino)
+{
+    os_mutex_lock(&holds_mutex);
+    struct hold *h = find(dev, ino);
+    if (h != NULL) {
+        h->used = false;
+        atomic_fetch_sub_explicit(&holds_used, 1, memory_order_release);
+    }
+    os_mutex_unlock(&holds_mutex);
+}
+
+bool lockq_thread_holds(dev_t dev, ino_t ino)
+{
+    if (atomic_load_explicit(&holds_used, memory_order_acquire) == 0) {
+        return false;
+    }
+    os_mutex_lock(&holds_mutex);
+    struct hold *h = find(dev, ino);
+    bool mine = h != NULL && pthread_equal(h->thread, pthread_self());
+    os_mutex_unlock(&holds_mutex);
+    return mine;
+}
