@@ -5,6 +5,7 @@
  *   workload.c   the benchmarks' loops        values.c     keys and values that can be checked
  *   report.c     tables and JSON              histogram.c  latencies
  *   floor.c      bare append + fdatasync, and the cost of opening, measured beside
+ *   device.c     bytes written to the device
  *   corpus.c     real input: stanzas          feed.c       its writers, readers and the comparison
  *
  * A benchmark of P processes and T threads has P x T lanes. Every worker is a process of its own (fork and
@@ -42,7 +43,7 @@ struct job {
     double seconds;
     size_t key_bytes, value_bytes;
     unsigned read_percent;
-    bool check, sequential, json, floor;
+    bool check, sequential, json, floor, device;
     shale_options *options;
     /* feed, watch, compare */
     const char *input, *progress_file, *report, *except;
@@ -90,9 +91,15 @@ void own_counters(shale_db *db, uint64_t *flushes, uint64_t *compactions);
 
 int floor_measure(const struct job *job, unsigned rounds, struct histogram *h);
 int floor_opens(const struct job *job);
+uint64_t device_written(const char *dir);
 
-void report_bench(const struct job *job, const struct result *results, const shale_stats *before,
-                  const shale_stats *after, const struct histogram *floor);
+/* What was measured around a run. */
+struct around {
+    shale_stats before, after;
+    struct histogram floor;
+    uint64_t device_before, device_after; /* bytes; 0: not measured */
+};
+void report_bench(const struct job *job, const struct result *results, const struct around *around);
 
 /* ---- real input ---- */
 

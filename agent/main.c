@@ -46,31 +46,38 @@ static int open_parent(const struct job *job, shale_db **db)
     return status == SHALE_OK ? 0 : complain_library(job, status, "cannot open");
 }
 
+/* Half of the floor before, half behind: the machine's mood changes. */
+static int measure_before(const struct job *job, shale_db *db, struct around *a)
+{
+    int status = job->floor ? floor_measure(job, 1000, &a->floor) : 0;
+    a->device_before = job->device ? device_written(job->dir) : 0;
+    return status == 0 ? take_stats(job, db, &a->before) : status;
+}
+
+static int measure_after(const struct job *job, shale_db *db, struct around *a)
+{
+    int status = take_stats(job, db, &a->after);
+    a->device_after = job->device ? device_written(job->dir) : 0;
+    return status == 0 && job->floor ? floor_measure(job, 1000, &a->floor) : status;
+}
+
 static int run_bench(const struct job *job)
 {
     struct result *results = calloc(job->processes, sizeof *results);
-    struct histogram *floor = calloc(1, sizeof *floor);
-    shale_stats before, after;
+    struct around *around = calloc(1, sizeof *around);
     shale_db *db = NULL;
-    int status = results == NULL || floor == NULL ? EX_OSERR : open_parent(job, &db);
-    /* Half of the floor before, half behind: the machine's mood changes. */
-    if (status == 0 && job->floor) {
-        status = floor_measure(job, 1000, floor);
-    }
+    int status = results == NULL || around == NULL ? EX_OSERR : open_parent(job, &db);
     if (status == 0) {
-        status = take_stats(job, db, &before);
+        status = measure_before(job, db, around);
     }
     if (status == 0) {
         status = proc_run(job, results);
     }
     if (status == 0) {
-        status = take_stats(job, db, &after);
-    }
-    if (status == 0 && job->floor) {
-        status = floor_measure(job, 1000, floor);
+        status = measure_after(job, db, around);
     }
     if (status == 0) {
-        report_bench(job, results, &before, &after, floor);
+        report_bench(job, results, around);
     }
     for (unsigned i = 0; status == 0 && i < job->processes; i++) {
         bool all_there = strcmp(job->mode, "verify") != 0 || results[i].missing == 0;
@@ -81,7 +88,7 @@ static int run_bench(const struct job *job)
         status = complain_library(job, closed, "close");
     }
     free(results);
-    free(floor);
+    free(around);
     return status;
 }
 
@@ -123,6 +130,7 @@ enum {
     F_SEED,
     F_READ,
     F_CHECK,
+    F_DEVICE,
     F_SEQUENTIAL,
     F_JSON,
     F_FLOOR,
@@ -137,6 +145,7 @@ enum {
 static const struct option longs[] = {
     {"batch", 1, NULL, F_BATCH},
     {"check", 0, NULL, F_CHECK},
+    {"device", 0, NULL, F_DEVICE},
     {"except", 1, NULL, F_EXCEPT},
     {"floor", 0, NULL, F_FLOOR},
     {"help", 0, NULL, 'h'},
@@ -174,7 +183,8 @@ static int help(void)
         "16\n"
         "  --value-bytes 100  --batch N  --sync commit|interval|off  --seed N  --read-percent 50  "
         "--sequential\n"
-        "  --check (values)  --floor (append + fdatasync beside it)  --json  -o NAME=VALUE (the library's)\n"
+        "  --check (values)  --floor (append + fdatasync beside it)\n"
+        "  --device (bytes written to it)  --json  -o NAME=VALUE (the library's)\n"
         "Real input: --input FILE  --part I/N  --batch 8  --rounds (overwrite until SIGUSR1)  --seconds S\n"
         "  --progress-file FILE (goes on where it stopped)  --report FILE  --except KEY\n"
         "Exit status: 0; 65 wrong or missing values; else as shale(1).\n");
@@ -249,6 +259,7 @@ static int set_flag(struct job *job, int code, const char *arg)
     char *end;
     switch (code) {
     case F_CHECK: job->check = true; return 0;
+    case F_DEVICE: job->device = true; return 0;
     case F_SEQUENTIAL: job->sequential = true; return 0;
     case F_JSON: job->json = true; return 0;
     case F_FLOOR: job->floor = true; return 0;

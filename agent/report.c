@@ -68,13 +68,21 @@ static void table(const struct job *job, const struct result *results, const str
     row("all", 0, t->rate, &t->latency);
     printf("\n%" PRIu64 " operations in %.2f s; slowest/fastest %.3f", t->ops, t->seconds,
            t->fastest > 0 ? t->slowest / t->fastest : 0);
-    printf("; missing %" PRIu64 "%s, wrong %" PRIu64 "\n", t->missing,
-           job->check ? "" : " (values not checked)", t->wrong);
+    printf("; missing %" PRIu64 "%s, wrong %" PRIu64 "%s\n", t->missing,
+           job->check || strcmp(job->mode, "verify") == 0 ? "" : " (values not checked)", t->wrong,
+           strcmp(job->mode, "scan") == 0 || strcmp(job->mode, "verify") == 0 ? "; times are of 1,024 entries"
+                                                                              : "");
 }
 
-static void log_lines(const struct job *job, const struct totals *t, const shale_stats *before,
-                      const shale_stats *after, const struct histogram *floor)
+static double put_bytes(const struct job *job, const struct around *a)
 {
+    return (double)(a->after.puts - a->before.puts) * (double)(job->key_bytes + job->value_bytes);
+}
+
+static void log_lines(const struct job *job, const struct totals *t, const struct around *a)
+{
+    const shale_stats *before = &a->before, *after = &a->after;
+    const struct histogram *floor = &a->floor;
     uint64_t fsyncs = after->fsyncs - before->fsyncs;
     if (t->commits != 0) {
         printf("log: %" PRIu64 " commits, %" PRIu64
@@ -86,6 +94,11 @@ static void log_lines(const struct job *job, const struct totals *t, const shale
                " stalls of %.3f s together\n",
                after->flushes - before->flushes, after->compactions - before->compactions,
                after->stalls - before->stalls, (double)(after->stall_us - before->stall_us) / 1e6);
+    }
+    if (job->device && put_bytes(job, a) > 0) {
+        double device = (double)(a->device_after - a->device_before);
+        printf("device: %.1f MiB written, %.2f for each byte put\n", device / (1 << 20),
+               device / put_bytes(job, a));
     }
     if (floor->count != 0) {
         printf("floor: append + fdatasync of as many bytes: mean %.1f us, p50 %.1f us, p99 %.1f us",
@@ -107,8 +120,10 @@ static void latency_json(const struct histogram *h)
 }
 
 static void json(const struct job *job, const struct result *results, const struct totals *t,
-                 const shale_stats *before, const shale_stats *after, const struct histogram *floor)
+                 const struct around *a)
 {
+    const shale_stats *before = &a->before, *after = &a->after;
+    const struct histogram *floor = &a->floor;
     printf("{\"mode\":\"%s\",\"keys\":%" PRIu64 ",\"key_bytes\":%zu,\"value_bytes\":%zu,\"batch\":%" PRIu64
            ",\"sync\":\"%s\",\"processes\":%u,\"threads\":%u,\"workers\":[",
            job->mode, job->keys, job->key_bytes, job->value_bytes, job->batch, job->sync, job->processes,
@@ -131,6 +146,10 @@ static void json(const struct job *job, const struct result *results, const stru
            t->commits, after->fsyncs - before->fsyncs, after->flushes - before->flushes,
            after->compactions - before->compactions, after->stalls - before->stalls,
            after->stall_us - before->stall_us, after->queue_wait_max_us, t->missing, t->wrong);
+    if (job->device) {
+        printf(",\"device_bytes\":%" PRIu64 ",\"put_bytes\":%.0f", a->device_after - a->device_before,
+               put_bytes(job, a));
+    }
     if (floor->count != 0) {
         printf(",\"floor\":{");
         latency_json(floor);
@@ -139,16 +158,15 @@ static void json(const struct job *job, const struct result *results, const stru
     printf("}\n");
 }
 
-void report_bench(const struct job *job, const struct result *results, const shale_stats *before,
-                  const shale_stats *after, const struct histogram *floor)
+void report_bench(const struct job *job, const struct result *results, const struct around *around)
 {
     static struct totals t;
     t = (struct totals){0};
     add_up(job, results, &t);
     if (job->json) {
-        json(job, results, &t, before, after, floor);
+        json(job, results, &t, around);
     } else {
         table(job, results, &t);
-        log_lines(job, &t, before, after, floor);
+        log_lines(job, &t, around);
     }
 }

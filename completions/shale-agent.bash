@@ -17,7 +17,7 @@ _shale_agent() {
     if [ "$cword" -eq 1 ]; then
         mapfile -t COMPREPLY < <(compgen -W 'fill overwrite read mixed scan verify open feed watch compare --help' -- "$cur")
     elif [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--batch --check --except --floor --help --input --json --key-bytes --keys --ops
+        mapfile -t COMPREPLY < <(compgen -W '--batch --check --device --except --floor --help --input --json --key-bytes --keys --ops
             --option --part --processes --progress-file --read-percent --report --rounds --seconds --seed --sequential
             --sync --threads --value-bytes --version' -- "$cur")
     else
