@@ -1,0 +1,601 @@
+/* queue.c - the ordered lock queue: who takes a lock next.
+ *
+ * fcntl gives safety and says who is alive; numbers give order; a futex gives speed; LMDB describes. Only the
+ * first is trusted [I-5]: whatever stands in the lock-queue file, two holders are impossible, because the
+ * lock is the kernel's.
+ *
+ *      next --> 17           the last number given out
+ *               17  16  15  14  13  12 <-- served: every number up to it has had its turn, or is gone
+ *               |T| |T|     |T| |T|        |T|: the ticket, a byte that its waiter keeps locked
+ *                        ^ a killed waiter: the kernel has dropped its ticket, so it stands for nobody [I-6]
+ *
+ * 1. served == next, the lock's bytes can be had, served == next still: held. That is the whole uncontended
+ * path: one system call here, one to free it. Where somebody queued meanwhile, the lock is given back and
+ * that one woken.
+ * 2. Else n = ++next, and the ticket n is locked.
+ * 3. n is the head when no live ticket stands between max(served, skip_below) and n, or n <= served (a number
+ * that was taken but not yet locked may be overtaken). Everybody else sleeps on wake word n mod 64, and looks
+ * again after 50 ms times its rank, at most 1 s; the head looks every 2 ms, because a holder that is killed
+ * wakes nobody.
+ * 4. The head takes the lock as soon as it is free and the turn is over, raises served to n, frees its
+ * ticket, wakes the next. Who frees a lock wakes the first live ticket, only that one.
+ * 5. A stopped waiter must not stop the rest: when the lock has been free and nobody has had it for 100 ms, a
+ * waiter wakes all that are before it, and 10 ms later raises skip_below to the number below its own: they
+ * hold nobody up now. One of them that runs again lowers it below its own number and has its place back. A
+ * stopped holder is never robbed.
+ *
+ * Turns. A hand-over costs two context switches; one for every commit would be the end of speed. So a lock
+ * can be taken for a turn (250 us of one handle's commits): it is freed after each, but until turn_end only
+ * the turn's owner takes it again. Three wakes keep this alive: the owner that finds its turn over, on the
+ * way out or on the way in, clears `owner` and wakes the head; the new owner wakes the one behind it, which
+ * then sleeps until turn_end + 100 us and takes the lock if it is free. So an owner that is idle, stopped or
+ * dead holds nobody up. Clocks decide only how long to sleep: nobody sleeps more than 1 ms for a turn
+ * whatever turn_end says (another time namespace's clock, noise), and no owner believes a turn longer than
+ * its own. Without contention there is no turn, and no clock is read for one: the first commit that finds a
+ * waiter behind it hands over.
+ *
+ * [I-7] First in, first out, by turns, among waiters that run; a newcomer, however it waits, never passes a
+ * live ticket.
+ *
+ * Memory order: next and served are sequentially consistent, and between an enqueuer's ++next and its try at
+ * the lock, and between a holder's unlock and its look at next, stands the kernel's lock on the list of the
+ * file's locks: a try that found the lock held came before the unlock, so the look behind that unlock sees
+ * the number. All the rest are hints that a bound backs up. */
+#include "lockq/queue.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HEAD_LOOK_NS      2000000  /* the head's sleep while the lock is held */
+#define OVERTAKEN_LOOK_NS 300000   /* of one with n <= served, whom nobody wakes by number */
+#define RANK_LOOK_NS      50000000 /* times the rank */
+#define RANK_LOOK_MAX_NS  1000000000
+#define TURN_GRACE_NS     100000 /* after turn_end the owner has had its chance */
+#define TURN_SLEEP_MAX_NS 1000000
+#define IDLE_NS           100000000 /* free and unused so long: those before me must be stopped */
+#define IDLE_PROD_NS      10000000
+#define BACKOFF_MIN_NS    50000
+#define BACKOFF_MAX_NS    20000000
+#define UNORDERED_MAX_NS  2000000
+#define DESCRIBE_NS       20000000 /* a wait that is worth a row in the metadata */
+
+#define RELAXED memory_order_relaxed
+
+/* One lock being waited for by one waiter. */
+struct waiter {
+    struct lockq *q;
+    const struct lockq_lock *lock;
+    struct lockq_slot *slot;
+    unsigned index;
+    uint64_t number; /* of the ticket */
+    int64_t began;
+    /* The turn that is being slept for, and since when: a turn seen for 1 ms is over, whatever the clocks
+     * say. */
+    uint64_t turn_seen;
+    int64_t turn_since;
+    /* Rule 5: the lock was free and `idle_count` acquisitions old at idle_since (0: it is in use). */
+    int64_t idle_since;
+    uint64_t idle_count;
+    bool prodded;
+    bool described;
+};
+
+static bool queue_empty(const struct lockq_slot *slot)
+{
+    return atomic_load(&slot->served) == atomic_load(&slot->next);
+}
+
+/* Raises *word to value; it only grows. */
+static void raise_to(_Atomic uint64_t *word, uint64_t value)
+{
+    uint64_t old = atomic_load(word);
+    while (old < value && !atomic_compare_exchange_weak(word, &old, value)) {
+    }
+}
+
+static uint64_t passed(const struct lockq_slot *slot)
+{
+    uint64_t served = atomic_load(&slot->served), skip = atomic_load(&slot->skip_below);
+    return served > skip ? served : skip;
+}
+
+/* Wakes the first live ticket behind those that are served, only that one (and who shares its word). */
+static void wake_next(struct lockq *q, struct lockq_slot *slot)
+{
+    uint64_t from = passed(slot) + 1, next = atomic_load(&slot->next);
+    if (from > next) {
+        from = atomic_load(&slot->served) + 1; /* all of them were skipped */
+    }
+    if (from <= next) {
+        uint64_t first = lockq_ticket_first(q, lockq_slot_index(q, slot), from, next);
+        /* None: the newest number's ticket may not be locked yet. */
+        os_wake_all(&slot->word[(first != 0 ? first : next) % LOCKQ_WORDS]);
+    }
+}
+
+static void wake_between(struct lockq_slot *slot, uint64_t above, uint64_t below)
+{
+    uint64_t first = below > LOCKQ_WORDS && above < below - LOCKQ_WORDS ? below - LOCKQ_WORDS : above + 1;
+    for (uint64_t n = first; n < below; n++) {
+        os_wake_all(&slot->word[n % LOCKQ_WORDS]);
+    }
+}
+
+/* ---- turns ---- */
+
+static bool owns_turn(const struct lockq_lock *lock)
+{
+    return lock->turn_ns != 0 && atomic_load_explicit(&lock->slot->owner, RELAXED) == lock->owner;
+}
+
+/* Is there time left in my turn? More than a whole turn is noise, or another clock. */
+static bool turn_lasts(const struct lockq_lock *lock, int64_t now)
+{
+    int64_t left = (int64_t)(atomic_load_explicit(&lock->slot->turn_end, RELAXED) - (uint64_t)now);
+    return left > 0 && left <= lock->turn_ns;
+}
+
+static void give_turn_up(struct lockq *q, const struct lockq_lock *lock)
+{
+    uint64_t me = lock->owner;
+    if (atomic_compare_exchange_strong(&lock->slot->owner, &me, 0)) {
+        wake_next(q, lock->slot);
+    }
+}
+
+/* How long the head is to sleep for the turn of another; 0: it is over. */
+static int64_t turn_left(struct waiter *w, int64_t now)
+{
+    uint64_t owner = atomic_load(&w->slot->owner);
+    uint64_t end = atomic_load(&w->slot->turn_end);
+    int64_t left = (int64_t)(end - (uint64_t)now);
+    if (owner == 0 || owner == w->lock->owner || left <= -TURN_GRACE_NS) {
+        return 0;
+    }
+    if (w->turn_since == 0 || w->turn_seen != end) {
+        w->turn_seen = end;
+        w->turn_since = now;
+    }
+    if (now - w->turn_since >= TURN_SLEEP_MAX_NS) {
+        return 0;
+    }
+    left = left < TURN_SLEEP_MAX_NS ? left + TURN_GRACE_NS : TURN_SLEEP_MAX_NS;
+    return left < TURN_SLEEP_MAX_NS ? left : TURN_SLEEP_MAX_NS;
+}
+
+/* ---- holding ---- */
+
+/* The bytes are ours: says so. now: CLOCK_MONOTONIC. */
+static void grant(struct lockq *q, const struct lockq_lock *lock, int64_t now, struct lockq_claim *claim)
+{
+    lockq_record_store(q, lock, (uint64_t)(now + q->wall_offset), claim);
+}
+
+static int try_bytes(const struct lockq_lock *lock)
+{
+    return os_lock_try(lock->fd, lock->start, lock->length, lock->exclusive);
+}
+
+static int give_back(const struct lockq_lock *lock)
+{
+    return os_unlock(lock->fd, lock->start, lock->length);
+}
+
+/* Rule 1, and the owner of a turn on its way in. SHALE_BUSY: not to be had at once. */
+static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct lockq_claim *claim)
+{
+    struct lockq_slot *slot = lock->slot;
+    bool in_turn = false;
+    if (!queue_empty(slot)) {
+        if (!owns_turn(lock)) {
+            return SHALE_BUSY;
+        }
+        in_turn = turn_lasts(lock, os_now());
+        if (!in_turn) {
+            give_turn_up(q, lock);
+            return SHALE_BUSY;
+        }
+    }
+    int rc = try_bytes(lock);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    os_mark(OS_MARK_QUEUE);
+    if (BASE_LIKELY(in_turn || queue_empty(slot))) {
+        grant(q, lock, os_now(), claim);
+        return SHALE_OK;
+    }
+    (void)give_back(lock);
+    wake_next(q, slot);
+    return SHALE_BUSY;
+}
+
+/* Who does not queue may take the lock when no live ticket is there, though numbers of the dead still stand.
+ */
+static int take_if_nobody_waits(struct lockq *q, const struct lockq_lock *lock, struct lockq_claim *claim)
+{
+    struct lockq_slot *slot = lock->slot;
+    int rc = take_at_once(q, lock, claim);
+    if (rc != SHALE_BUSY) {
+        return rc;
+    }
+    uint64_t next = atomic_load(&slot->next);
+    unsigned index = lockq_slot_index(q, slot);
+    if (lockq_ticket_alive(q, index, passed(slot) + 1, next)) {
+        return SHALE_BUSY;
+    }
+    rc = try_bytes(lock);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (lockq_ticket_alive(q, index, passed(slot) + 1, atomic_load(&slot->next))) {
+        (void)give_back(lock);
+        wake_next(q, slot);
+        return SHALE_BUSY;
+    }
+    if (atomic_load(&slot->skip_below) <= atomic_load(&slot->served)) {
+        raise_to(&slot->served, next); /* they are all dead: the short way is open again */
+    }
+    grant(q, lock, os_now(), claim);
+    return SHALE_OK;
+}
+
+/* ---- waiting ---- */
+
+static void waiter_begin(struct waiter *w, struct lockq *q, const struct lockq_lock *lock)
+{
+    *w = (struct waiter){.q = q,
+                         .lock = lock,
+                         .slot = lock->slot,
+                         .index = lock->slot != NULL ? lockq_slot_index(q, lock->slot) : 0,
+                         .began = os_now()};
+}
+
+/* Rule 5. *sleep_ns is lowered where the next look is due sooner. */
+static void pass_stopped(struct waiter *w, int64_t now, int64_t *sleep_ns)
+{
+    struct lockq_slot *slot = w->slot;
+    uint64_t count = atomic_load(&slot->acquisitions);
+    bool taken = true;
+    if (os_lock_test(w->lock->fd, w->lock->start, w->lock->length, w->lock->exclusive, &taken) != SHALE_OK ||
+        taken) {
+        w->idle_since = 0;
+        return;
+    }
+    if (w->idle_since == 0 || w->idle_count != count) {
+        w->idle_since = now;
+        w->idle_count = count;
+        w->prodded = false;
+    }
+    int64_t left = w->idle_since + IDLE_NS + (w->prodded ? IDLE_PROD_NS : 0) - now;
+    if (left <= 0 && !w->prodded) {
+        wake_between(slot, atomic_load(&slot->served), w->number);
+        w->prodded = true;
+        left = IDLE_PROD_NS;
+    } else if (left <= 0) {
+        raise_to(&slot->skip_below, w->number - 1);
+        atomic_fetch_add_explicit(&slot->skipped, 1, RELAXED);
+        w->idle_since = 0;
+        left = 0;
+    }
+    *sleep_ns = left < *sleep_ns ? left : *sleep_ns;
+}
+
+/* Rule 5, the other side: I was skipped, and I run. */
+static void take_place_back(struct waiter *w)
+{
+    uint64_t skip = atomic_load(&w->slot->skip_below);
+    while (skip >= w->number && !atomic_compare_exchange_weak(&w->slot->skip_below, &skip, w->number - 1)) {
+    }
+}
+
+/* Rule 3. A head that finds only the dead before it says so, so that the one who frees the lock wakes the
+ * right one. */
+static bool is_head(struct waiter *w)
+{
+    take_place_back(w);
+    uint64_t served = atomic_load(&w->slot->served), skip = atomic_load(&w->slot->skip_below);
+    if (w->number <= served) {
+        return true;
+    }
+    uint64_t from = (served > skip ? served : skip) + 1;
+    if (lockq_ticket_alive(w->q, w->index, from, w->number - 1)) {
+        return false;
+    }
+    if (skip <= served && from < w->number) {
+        raise_to(&w->slot->served, w->number - 1);
+        atomic_fetch_add_explicit(&w->slot->reaped, w->number - from, RELAXED);
+    }
+    return true;
+}
+
+static int64_t rank_sleep(const struct waiter *w)
+{
+    uint64_t served = atomic_load(&w->slot->served);
+    if (w->number <= served) {
+        return OVERTAKEN_LOOK_NS; /* since just now: nobody wakes me any more */
+    }
+    uint64_t rank = w->number - served - 1;
+    int64_t most = RANK_LOOK_MAX_NS / RANK_LOOK_NS;
+    return (rank < (uint64_t)most ? (int64_t)(rank == 0 ? 1 : rank) : most) * RANK_LOOK_NS;
+}
+
+/* One look: SHALE_OK, the lock is had; SHALE_BUSY: sleep for *sleep_ns. */
+static int look(struct waiter *w, int64_t *sleep_ns)
+{
+    int64_t now = os_now();
+    if (!is_head(w)) {
+        *sleep_ns = rank_sleep(w);
+        pass_stopped(w, now, sleep_ns);
+        return SHALE_BUSY;
+    }
+    *sleep_ns = turn_left(w, now);
+    if (*sleep_ns > 0) {
+        return SHALE_BUSY;
+    }
+    os_mark(OS_MARK_QUEUE);
+    int rc = try_bytes(w->lock);
+    *sleep_ns = w->number <= atomic_load(&w->slot->served) ? OVERTAKEN_LOOK_NS : HEAD_LOOK_NS;
+    return rc;
+}
+
+/* For people: after a while, and only when there is nothing better to do. */
+static void describe(struct waiter *w)
+{
+    struct lockq_who who;
+    if (!w->described && os_now() - w->began >= DESCRIBE_NS) {
+        w->described = true;
+        lockq_who_self(w->lock, (uint64_t)(w->began + w->q->wall_offset), &who);
+        lockq_meta_put(w->q, w->index, w->number, &who);
+    }
+}
+
+/* Rule 4: the bytes are had. The turn begins, and the next in rank is told, to be ready when it ends. */
+static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct lockq_claim *claim)
+{
+    const struct lockq_lock *lock = w->lock;
+    struct lockq_slot *slot = w->slot;
+    int64_t now = os_now();
+    os_mark(OS_MARK_QUEUE);
+    raise_to(&slot->served, w->number);
+    atomic_store(&slot->turn_end, lock->turn_ns != 0 ? (uint64_t)(now + lock->turn_ns) : 0);
+    atomic_store(&slot->owner, lock->turn_ns != 0 ? lock->owner : 0);
+    grant(w->q, lock, now, claim);
+    os_mark(OS_MARK_QUEUE);
+    lockq_ticket_free(w->q, w->index, w->number, ticket);
+    if ((lock->turn_ns != 0 || !lock->exclusive) && !queue_empty(slot)) {
+        wake_next(w->q, slot);
+    }
+}
+
+/* Sleeps and looks until the lock is had or the wait ends. */
+static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
+{
+    _Atomic uint32_t *word = &w->slot->word[w->number % LOCKQ_WORDS];
+    for (;;) {
+        uint32_t value = atomic_load_explicit(word, memory_order_acquire);
+        int64_t sleep_ns = 0;
+        int rc = look(w, &sleep_ns);
+        if (rc == SHALE_BUSY && sleep_ns > 0) {
+            describe(w);
+            rc = os_sleep(wait, word, value, w->described || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
+            if (rc == SHALE_OK) {
+                continue;
+            }
+        } else if (rc == SHALE_BUSY) {
+            continue;
+        }
+        return rc;
+    }
+}
+
+/* Rules 2 to 4. SHALE_NOTFOUND: no ticket can be had, nothing was changed that matters. */
+static int take_in_queue(struct waiter *w, const struct os_wait *wait, struct lockq_claim *claim)
+{
+    struct lockq_ticket *ticket;
+    w->number = atomic_fetch_add(&w->slot->next, 1) + 1;
+    os_mark(OS_MARK_QUEUE);
+    if (w->number == 0 || w->number >= LOCKQ_NUMBER_END ||
+        lockq_ticket_take(w->q, w->index, w->number, &ticket) != SHALE_OK) {
+        return SHALE_NOTFOUND;
+    }
+    os_mark(OS_MARK_QUEUE);
+    claim->ticket = w->number;
+    int rc = wait_for_turn(w, wait);
+    if (rc == SHALE_OK) {
+        begin_turn(w, ticket, claim);
+        return SHALE_OK;
+    }
+    lockq_ticket_free(w->q, w->index, w->number, ticket);
+    /* A wake may have been meant for me, and the one behind me may be the head now. */
+    wake_next(w->q, w->slot);
+    return rc;
+}
+
+/* Exponential, full jitter. */
+static int take_by_backoff(struct waiter *w, const struct os_wait *wait, struct lockq_claim *claim)
+{
+    int64_t most = BACKOFF_MIN_NS;
+    uint64_t random = (uint64_t)w->began ^ w->lock->owner ^ w->q->token;
+    for (;;) {
+        int64_t sleep_ns = (int64_t)(prng_next(&random) % (uint64_t)most) + 1;
+        int rc = os_sleep(wait, NULL, 0, sleep_ns);
+        if (rc == SHALE_OK) {
+            rc = take_if_nobody_waits(w->q, w->lock, claim);
+        } else {
+            return rc;
+        }
+        if (rc != SHALE_BUSY) {
+            return rc;
+        }
+        w->number = atomic_load(&w->slot->next) + 1;
+        pass_stopped(w, os_now(), &sleep_ns);
+        most = most * 2 < BACKOFF_MAX_NS ? most * 2 : BACKOFF_MAX_NS;
+    }
+}
+
+/* No lock-queue file: whoever comes at the right moment. */
+static int take_unordered(const struct lockq_lock *lock, bool once, const struct os_wait *wait)
+{
+    int64_t sleep_ns = BACKOFF_MIN_NS;
+    for (;;) {
+        int rc = try_bytes(lock);
+        if (rc != SHALE_BUSY || once) {
+            return rc;
+        }
+        rc = os_sleep(wait, NULL, 0, sleep_ns);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        sleep_ns = sleep_ns * 2 < UNORDERED_MAX_NS ? sleep_ns * 2 : UNORDERED_MAX_NS;
+    }
+}
+
+static void count_wait(struct waiter *w, int rc, struct lockq_claim *claim)
+{
+    struct lockq_slot *slot = w->slot;
+    claim->waited = true;
+    claim->waited_ns = (uint64_t)(os_now() - w->began);
+    if (slot != NULL) {
+        atomic_fetch_add_explicit(&slot->waits, 1, RELAXED);
+        atomic_fetch_add_explicit(&slot->wait_ns_total, claim->waited_ns, RELAXED);
+        raise_to(&slot->wait_ns_max, claim->waited_ns);
+        if (rc == SHALE_BUSY) {
+            atomic_fetch_add_explicit(&slot->timeouts, 1, RELAXED);
+        }
+    }
+}
+
+static int take_waiting(struct lockq *q, const struct lockq_lock *lock, enum lockq_how how,
+                        const struct os_wait *wait, struct lockq_claim *claim)
+{
+    struct waiter w;
+    int rc = SHALE_NOTFOUND;
+    waiter_begin(&w, q, lock);
+    if (lock->slot == NULL) {
+        rc = take_unordered(lock, false, wait);
+    } else if (how == LOCKQ_QUEUE) {
+        rc = take_in_queue(&w, wait, claim);
+    }
+    if (rc == SHALE_NOTFOUND) {
+        rc = take_by_backoff(&w, wait, claim);
+    }
+    count_wait(&w, rc, claim);
+    return rc;
+}
+
+/* ---- the interface ---- */
+
+int lockq_take(struct lockq *q, const struct lockq_lock *lock, enum lockq_how how, const struct os_wait *wait,
+               struct lockq_claim *claim)
+{
+    if (BASE_UNLIKELY(atomic_load_explicit(&q->forked, RELAXED))) {
+        return err_set(SHALE_FORKED, "the lock queue was opened by this process's parent");
+    }
+    struct lockq_claim mine = {.record = LOCKQ_RECORDS};
+    bool once = how == LOCKQ_ONCE || wait->deadline == 0;
+    int rc;
+    if (lock->slot == NULL) {
+        rc = take_unordered(lock, true, wait);
+    } else if (once) {
+        rc = take_if_nobody_waits(q, lock, &mine);
+    } else {
+        rc = take_at_once(q, lock, &mine);
+    }
+    if (rc == SHALE_BUSY && !once) {
+        rc = take_waiting(q, lock, how, wait, &mine);
+    } else if (rc == SHALE_BUSY && lock->slot != NULL) {
+        atomic_fetch_add_explicit(&lock->slot->timeouts, 1, RELAXED);
+    }
+    if (BASE_LIKELY(rc == SHALE_OK)) {
+        *claim = mine;
+        return SHALE_OK;
+    }
+    return rc == SHALE_BUSY ? lockq_busy(q, lock) : rc;
+}
+
+void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct lockq_claim *claim)
+{
+    if (lock->slot == NULL) {
+        (void)give_back(lock);
+        return;
+    }
+    lockq_record_clear(q, lock, claim);
+    os_mark(OS_MARK_QUEUE);
+    (void)give_back(lock);
+    os_mark(OS_MARK_QUEUE);
+    if (BASE_LIKELY(queue_empty(lock->slot))) {
+        return;
+    }
+    if (!owns_turn(lock)) {
+        wake_next(q, lock->slot);
+    } else if (!turn_lasts(lock, os_now())) {
+        give_turn_up(q, lock);
+    }
+}
+
+void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock)
+{
+    if (lock->slot != NULL && owns_turn(lock)) {
+        give_turn_up(q, lock);
+    }
+}
+
+static int open_files(struct lockq *q)
+{
+    unsigned dir_mode = lockq_file_mode(q->mode);
+    dir_mode |= (dir_mode & 0444u) >> 2;
+    int rc = os_make_dir_at(q->dirfd, "queue", dir_mode);
+    if (rc == SHALE_OK) {
+        rc = os_open(q->dirfd, "queue", O_RDONLY | O_DIRECTORY, 0, &q->queue_dir);
+    }
+    if (rc == SHALE_OK) {
+        lockq_file_open(q);
+    }
+    return rc;
+}
+
+int lockq_open(int dirfd, const char *path, unsigned mode, struct lockq **out)
+{
+    struct lockq *q = base_calloc(1, sizeof *q);
+    if (q == NULL) {
+        return SHALE_NOMEM;
+    }
+    q->dirfd = dirfd;
+    q->mode = mode;
+    q->queue_dir = -1;
+    q->probe = -1;
+    q->wall_offset = (int64_t)os_wall() - os_now();
+    os_random(&q->token, sizeof q->token);
+    q->path = base_strdup(path);
+    if (q->path == NULL) {
+        free(q);
+        return SHALE_NOMEM;
+    }
+    (void)open_files(q); /* without it: unordered */
+    lockq_register(q);
+    *out = q;
+    return SHALE_OK;
+}
+
+void lockq_close(struct lockq *q)
+{
+    if (q == NULL) {
+        return;
+    }
+    lockq_unregister(q);
+    lockq_meta_release(q);
+    lockq_file_close(q);
+    os_close(&q->queue_dir);
+    free(q->path);
+    free(q);
+}
+
+void lockq_slot_print(const struct lockq *q, unsigned index)
+{
+    const struct lockq_slot *s = &q->slots[index];
+    (void)fprintf(
+        stderr, "slot %u: next %llu served %llu skip_below %llu owner %llx turn_end %llu acquisitions %llu\n",
+        index, (unsigned long long)s->next, (unsigned long long)s->served, (unsigned long long)s->skip_below,
+        (unsigned long long)s->owner, (unsigned long long)s->turn_end, (unsigned long long)s->acquisitions);
+}
