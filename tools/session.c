@@ -59,6 +59,10 @@ static const char *hint(int status)
 int tool_report(const struct tool *t, int status, const char *what)
 {
     const char *why = shale_errmsg(), *todo = hint(status);
+    size_t n = strlen(t->dir);
+    if (strncmp(why, t->dir, n) == 0 && strncmp(why + n, ": ", 2) == 0) {
+        why += n + 2; /* once is enough */
+    }
     if (why[0] == '\0') {
         why = shale_strerror(status);
     }
