@@ -47,7 +47,8 @@ int db_panic(shale_db *db)
                    db->path);
 }
 
-/* Were LOCK, STATE or the log removed under us? Then nothing that we sync is worth anything. */
+/* Were LOCK, STATE or the log removed under us? Then nothing that we sync is worth anything. A segment that
+ * was retired while we synced it has lost its name by right: its table is durable. */
 static int check_names(shale_db *db, const struct wal_segment *seg)
 {
     struct stat st;
@@ -57,7 +58,7 @@ static int check_names(shale_db *db, const struct wal_segment *seg)
         if (rc != SHALE_OK) {
             return rc;
         }
-        if (st.st_nlink == 0) {
+        if (st.st_nlink == 0 && (fds[i] != seg->fd || wal_lsn_number(durable_lsn(db)) <= seg->number)) {
             return err_set(SHALE_IO, "%s: the directory was removed", db->path);
         }
     }
