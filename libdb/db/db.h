@@ -44,6 +44,7 @@ struct db_view {
 struct db_hazard {
     BASE_ALIGNED(128) _Atomic(struct db_view *) view;
     _Atomic uint64_t gets, gets_found;
+    _Atomic uint64_t gets_folded, found_folded; /* what the row has of them */
 };
 
 /* A memtable that this handle maps. suspect: LSNs that an earlier syncer attempted and did not confirm before
@@ -288,6 +289,10 @@ int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STAT
  * its own. */
 int db_replay_private(shale_db *db, struct db_view **view);
 bool db_replay_still_good(shale_db *db); /* nothing moved since */
+
+/* ---- stat.c ---- */
+
+void db_fold_counters(shale_db *db); /* threads' own counters into the row */
 
 /* ---- merge.c: one ordered run out of many ---- */
 

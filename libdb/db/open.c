@@ -476,6 +476,7 @@ int shale_close(shale_db *db)
     } else if (!db->readonly) {
         db_txn_abort_all(db);
         db_threads_stop(db);
+        db_fold_counters(db);
         rc = db_sync_due(db, true);
         int clean = mark_clean(db);
         rc = rc != SHALE_OK ? rc : clean;

@@ -310,6 +310,7 @@ static void *maintain(void *ctx)
             continue;
         }
         db_drop_stale_view(db);
+        db_fold_counters(db);
         sweep_sometimes(db);
         atomic_store_explicit(&s->work_asleep, 1, memory_order_seq_cst);
         if (atomic_load(&db->stopping) == 0 && atomic_load_explicit(&s->work, memory_order_seq_cst) == word) {
