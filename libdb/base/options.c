@@ -166,10 +166,7 @@ static void print_allowed(const struct option_row *row, char *out, size_t cap)
         char min[32], max[32];
         print_value(row->kind, row->min, min, sizeof min);
         print_value(row->kind, row->max, max, sizeof max);
-        (void)snprintf(out, cap, "%s to %s%s", min, max,
-                       row->kind == TIME   ? " ms"
-                       : row->kind == MODE ? ", read and write for the owner among them"
-                                           : "");
+        (void)snprintf(out, cap, "%s to %s%s", min, max, row->kind == TIME ? " ms" : "");
     }
 }
 
@@ -192,11 +189,11 @@ int options_each(int (*fn)(void *ctx, const struct option_text *option), void *c
 
 /* ---- checking ---- */
 
+/* Of the modes, 0600 to 0777 are all those with read and write for the owner: without them we could not open
+ * our own files again. */
 static bool value_ok(const struct option_row *row, int64_t value)
 {
-    bool owner_ok =
-        row->kind != MODE || (value & 0600) == 0600; /* or we could not open our own files again */
-    return value >= row->min && value <= row->max && owner_ok;
+    return value >= row->min && value <= row->max;
 }
 
 static int value_error(const struct option_row *row, const char *value)

@@ -12,7 +12,7 @@
 static inline int tempdir_drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)ftw;
-    return type == FTW_DP ? rmdir(path) : unlink(path);
+    return type == FTW_DP || type == FTW_DNR ? rmdir(path) : unlink(path);
 }
 
 /* path is a PATH[TEMPDIR_MAX]; exits where it cannot be made: no test can go on without. */

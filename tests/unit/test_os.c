@@ -495,6 +495,7 @@ START_TEST(a_page_that_cannot_be_had_is_an_error_and_no_signal)
     ck_assert_int_eq(os_map_populate_read(map, 0, 4096), SHALE_OK);
     ck_assert_int_eq(os_map_populate_write(map, 0, 4096), SHALE_OK);
     ck_assert_int_eq(os_map_populate_read(map, 16, 8192), SHALE_IO);
+    ck_assert_ptr_nonnull(strstr(shale_errmsg(), strerror(EIO)));
     os_unmap(map, 65536);
     os_close(&fd);
 }

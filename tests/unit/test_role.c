@@ -189,6 +189,13 @@ static void do_wait_backwards(void)
     (void)os_role_lock(&roles, OS_ROLE_SYNC, &no_wait, NULL);
     (void)os_role_lock(&roles, OS_ROLE_FLUSH, &no_wait, NULL);
 }
+static void do_wait_for_the_same(void)
+{
+    struct os_roles other;
+    (void)os_roles_init(&other, lock_b);
+    (void)os_role_lock(&roles, OS_ROLE_SYNC, &no_wait, NULL);
+    (void)os_role_lock(&other, OS_ROLE_SYNC, &no_wait, NULL);
+}
 static void do_wait_for_write(void)
 {
     (void)os_role_try(&roles, OS_ROLE_PREPARE);
@@ -227,14 +234,10 @@ static void do_assert_held(void)
     os_audit_held(OS_ROLE_WRITE);
 }
 
-static void (*const violations[])(void) = {do_wait_backwards,
-                                           do_wait_for_write,
-                                           do_wait_under_write,
-                                           do_sync_under_write,
-                                           do_sleep_under_claimed_bytes,
-                                           do_unlock_twice,
-                                           do_leave_behind,
-                                           do_assert_held};
+static void (*const violations[])(void) = {
+    do_wait_backwards,   do_wait_for_the_same, do_wait_for_write,
+    do_wait_under_write, do_sync_under_write,  do_sleep_under_claimed_bytes,
+    do_unlock_twice,     do_leave_behind,      do_assert_held};
 
 START_TEST(h35_the_audit_aborts_on_every_violation)
 {
