@@ -139,13 +139,7 @@ static struct lockq_lock describe(shale_lockq *q, const char *name, bool exclusi
 
 /* ---- who holds it already ---- */
 
-static bool same_lock(const struct shale_held *h, const struct stat *file, uint64_t start)
-{
-    return h->lock.start == start && h->q->lock_file.st_dev == file->st_dev &&
-           h->q->lock_file.st_ino == file->st_ino;
-}
-
-static bool thread_holds(const struct stat *file, uint64_t start)
+bool lockq_thread_acquired(dev_t dev, ino_t ino, uint64_t byte)
 {
     bool found = false;
     if (atomic_load_explicit(&hold_count, memory_order_acquire) == 0) {
@@ -153,17 +147,20 @@ static bool thread_holds(const struct stat *file, uint64_t start)
     }
     lockq_enter();
     for (const struct shale_held *h = holds; h != NULL && !found; h = h->next) {
-        found = h->had && same_lock(h, file, start) && pthread_equal(h->thread, pthread_self());
+        const struct stat *file = &h->q->lock_file;
+        found = h->had && h->lock.start == byte && file->st_dev == dev && file->st_ino == ino &&
+                pthread_equal(h->thread, pthread_self());
     }
     lockq_leave();
     return found;
 }
 
-bool lockq_thread_holds_write(int lock_fd)
+/* Also as a transaction. */
+static bool thread_holds(const shale_lockq *q, const struct lockq_lock *lock)
 {
-    struct stat st;
-    return atomic_load_explicit(&hold_count, memory_order_acquire) != 0 &&
-           os_stat(lock_fd, &st) == SHALE_OK && thread_holds(&st, OS_BYTE_WRITE);
+    dev_t dev = q->lock_file.st_dev;
+    ino_t ino = q->lock_file.st_ino;
+    return lock->name == NULL ? lockq_thread_holds(dev, ino) : lockq_thread_acquired(dev, ino, lock->start);
 }
 
 static int check_ancestors(shale_lockq *q, const struct lockq_lock *lock)
@@ -191,7 +188,7 @@ static int check_ancestors(shale_lockq *q, const struct lockq_lock *lock)
 
 static int check_in_use(shale_lockq *q, const struct lockq_lock *lock)
 {
-    if (thread_holds(&q->lock_file, lock->start)) {
+    if (thread_holds(q, lock)) {
         return err_set(SHALE_INUSE, "this thread holds %s already",
                        lock->name == NULL ? "the write lock" : lock->name);
     }

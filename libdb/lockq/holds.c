@@ -6,7 +6,7 @@
  * may move to another thread: whoever uses it last counts. The common case, nobody holds anything, is one
  * load.
  */
-#include "lockq/lockq.h"
+#include "lockq/queue.h"
 
 #define MOST_HOLDS 64
 
@@ -42,8 +42,7 @@ void lockq_thread_hold(dev_t dev, ino_t ino)
             atomic_fetch_add_explicit(&holds_used, 1, memory_order_release);
         }
     }
-    if (h !=
-        NULL) { /* a 65th database held at once goes unwatched: then a thread that waits for itself does */
+    if (h != NULL) { /* a 65th database held at once goes unwatched */
         h->thread = pthread_self();
     }
     os_mutex_unlock(&holds_mutex);
@@ -62,12 +61,12 @@ void lockq_thread_drop(dev_t dev, ino_t ino)
 
 bool lockq_thread_holds(dev_t dev, ino_t ino)
 {
-    if (atomic_load_explicit(&holds_used, memory_order_acquire) == 0) {
-        return false;
+    bool mine = false;
+    if (atomic_load_explicit(&holds_used, memory_order_acquire) != 0) {
+        os_mutex_lock(&holds_mutex);
+        struct hold *h = find(dev, ino);
+        mine = h != NULL && pthread_equal(h->thread, pthread_self());
+        os_mutex_unlock(&holds_mutex);
     }
-    os_mutex_lock(&holds_mutex);
-    struct hold *h = find(dev, ino);
-    bool mine = h != NULL && pthread_equal(h->thread, pthread_self());
-    os_mutex_unlock(&holds_mutex);
-    return mine;
+    return mine || lockq_thread_acquired(dev, ino, OS_BYTE_WRITE);
 }

@@ -65,10 +65,6 @@ void lockq_thread_hold(dev_t dev, ino_t ino);   /* device and inode of LOCK */
 void lockq_thread_drop(dev_t dev, ino_t ino);
 bool lockq_thread_holds(dev_t dev, ino_t ino);
 
-/* Does the calling thread hold the write lock of this LOCK through shale_lockq_acquire? It would wait for itself. Cheap when
- * nobody in the process does. */
-bool lockq_thread_holds_write(int lock_fd);
-
 /* ---- lent locks (lent.c): WRITE held by an ancestor through an inherited descriptor ---- */
 
 enum lockq_lent { LOCKQ_LENT_NONE, LOCKQ_LENT_WRITE, LOCKQ_LENT_FROZEN /* an ancestor holds WRITE shared: writes fail at once */ };
