@@ -27,7 +27,8 @@ static inline void tempdir_make(char *path)
     }
 }
 
-/* For main: the directories of all its tests go into this one, so that those of tests that died go with it. */
+/* For main: the directories of all its tests go into this one, so that those of tests that died go with it.
+ */
 static inline void tempdir_root(char *path)
 {
     tempdir_make(path);
