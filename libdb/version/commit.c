@@ -57,7 +57,8 @@ static int roll(struct version_log *log, struct version *v, bool *unknown)
     v->manifest = number;
     v->length = v->base_length = length;
     state_store_tuple(log->state, v->manifest, v->length, v->oldest);
-    atomic_store_explicit(&log->state->bad_manifest, 0, memory_order_relaxed); /* it is not the live one any more */
+    atomic_store_explicit(&log->state->bad_manifest, 0,
+                          memory_order_relaxed); /* it is not the live one any more */
     unlink_manifest(log, replaced);
     return SHALE_OK;
 }
@@ -252,7 +253,7 @@ static int append(struct version_log *log, const struct version *current, const 
                   struct version *v, bool *unknown)
 {
     struct buf record = {0};
-    size_t at;
+    size_t at = 0;
     int st = manifest_begin_record(&record, &at);
     if (st == SHALE_OK) {
         st = manifest_put_edit(&record, e);

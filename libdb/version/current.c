@@ -107,7 +107,7 @@ static int write_current(int dirfd, uint64_t number, unsigned mode, bool *named)
 static int make_content(uint64_t number, const struct version *v, struct buf *out)
 {
     struct manifest_header h;
-    size_t at;
+    size_t at = 0;
     manifest_make_header(v, number, &h);
     int st = buf_append(out, &h, sizeof h);
     if (st == SHALE_OK) {

@@ -34,6 +34,10 @@ _Static_assert(offsetof(struct state, room) == 768 && offsetof(struct state, clo
 _Static_assert(offsetof(struct state, rows) % LINE == 0 && sizeof(struct state_row) % LINE == 0,
                "a row is nobody else's");
 _Static_assert(sizeof(struct state_tuple) == 24, "doc/format");
+_Static_assert(sizeof(struct state_counters) == 200 && sizeof(struct state) == 99392, "doc/format");
+_Static_assert(offsetof(struct state, rows) == 1088 && sizeof(struct state_row) == 384, "doc/format");
+_Static_assert(offsetof(struct state_row, program) == 64 && offsetof(struct state_row, counters) == 160,
+               "doc/format");
 
 /* ---- the file ---- */
 

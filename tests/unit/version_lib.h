@@ -78,6 +78,16 @@ static inline char *printed(const struct version *v)
     return (char *)out.data;
 }
 
+/* v in a manifest of its own; the same v. */
+static inline struct version *create_manifest(const struct place *p, uint64_t number, struct version *v)
+{
+    uint64_t length;
+    must(manifest_create(p->dirfd, number, v, 0600, &length) == SHALE_OK);
+    v->manifest = number;
+    v->length = v->base_length = length;
+    return v;
+}
+
 /* Does errmsg name what it should? */
 #define ck_errmsg_has(text) ck_assert_msg(strstr(shale_errmsg(), text) != NULL, "message: %s", shale_errmsg())
 
