@@ -41,7 +41,6 @@ static void fork_child(void)
         os_close(&db->roles.fd);
         os_close(&db->live_fd);
         os_close(&db->fresh_fd);
-        lockq_forked(db->lockq);
         for (unsigned i = 0; i < db->mem_count; i++) {
             os_close(&db->mems[i].mem->seg->fd);
         }

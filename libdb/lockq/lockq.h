@@ -20,8 +20,6 @@ struct lockq_slot; /* a lock's row in the mapped lock-queue file */
  * made or is garbled is not an error: locks then work unordered. */
 int lockq_open(int dirfd, const char *path, unsigned mode, struct lockq **q);
 void lockq_close(struct lockq *q);
-/* In a forked child: closes every lock descriptor of q without unlocking, forgets LMDB; only lockq_close may follow. NULL is fine. */
-void lockq_forked(struct lockq *q);
 
 /* The row of a lock (name NULL: the write lock), found or made. NULL when the table is full or lost: unordered. */
 struct lockq_slot *lockq_slot(struct lockq *q, const char *name);
