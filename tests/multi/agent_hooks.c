@@ -1,0 +1,139 @@
+/* agent_hooks.c - parks, kills and fails an agent at the marks and doors that a debug build passes.
+ *
+ * Every mark is noted in the agent's row of the board: where a killed agent was is known afterwards. "park-at
+ * MARK N" makes the thread that passes MARK for the n-th time from now sleep there, holding whatever it
+ * holds, until it is killed or let go.
+ */
+#include "agent.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PLAN_NONE, PLAN_PARK, PLAN_DIE };
+
+static struct board_agent *row;
+static _Atomic int plan;
+static _Atomic uint32_t plan_mark;
+static _Atomic int64_t plan_left;
+
+static _Atomic int fail_op = -1;
+static _Atomic int fail_errno;
+static _Atomic int64_t fail_left;
+static _Atomic bool fail_always;
+static _Atomic uint64_t failed;
+
+static void at_mark(enum os_mark mark)
+{
+    atomic_store_explicit(&row->mark, mark, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->passed[mark], 1, memory_order_relaxed);
+    int p = atomic_load_explicit(&plan, memory_order_acquire);
+    if (p == PLAN_NONE || atomic_load(&plan_mark) != mark || atomic_fetch_sub(&plan_left, 1) != 1) {
+        return;
+    }
+    atomic_store(&plan, PLAN_NONE);
+    if (p == PLAN_DIE) {
+        kill(getpid(), SIGKILL);
+    }
+    atomic_store(&row->let_go, 0);
+    atomic_store(&row->parked, mark + 1);
+    while (atomic_load(&row->let_go) == 0) {
+        struct timespec nap = {0, 500000};
+        nanosleep(&nap, NULL); /* not os_nap: its audit would object, and rightly, to sleeping here */
+    }
+    atomic_store(&row->parked, 0);
+}
+
+static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    if ((int)op != atomic_load_explicit(&fail_op, memory_order_acquire)) {
+        return 0;
+    }
+    int64_t left = atomic_fetch_sub(&fail_left, 1);
+    if (left == 1 || (left < 1 && atomic_load(&fail_always))) {
+        atomic_fetch_add(&failed, 1);
+        return atomic_load(&fail_errno);
+    }
+    return 0;
+}
+
+void agent_hooks_set(struct agent_self *a)
+{
+    row = a->row;
+    os_mark_hook = at_mark;
+    os_door_hook = at_door;
+}
+
+static bool mark_by_name(const char *name, enum os_mark *mark)
+{
+    for (int i = 0; i < OS_MARK_COUNT; i++) {
+        if (strcmp(os_mark_name((enum os_mark)i), name) == 0) {
+            *mark = (enum os_mark)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_plan(const struct agent_line *line, int what)
+{
+    enum os_mark mark;
+    if (!mark_by_name(line->word[0], &mark)) {
+        agent_status(SHALE_INVALID);
+        return;
+    }
+    atomic_store(&row->parked, 0);
+    atomic_store(&row->let_go, 0);
+    atomic_store(&plan, PLAN_NONE);
+    atomic_store(&plan_mark, (uint32_t)mark);
+    atomic_store(&plan_left, atoll(line->word[1]));
+    atomic_store_explicit(&plan, what, memory_order_release);
+    agent_status(SHALE_OK);
+}
+
+/* park-at MARK N */
+static void hook_park(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    set_plan(line, PLAN_PARK);
+}
+
+/* die-at MARK N: by SIGKILL, right there */
+static void hook_die(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    set_plan(line, PLAN_DIE);
+}
+
+/* errno-at OP N ERRNO [always]: the n-th call from now fails; with always, all later ones too */
+static void hook_errno(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    atomic_store(&fail_op, -1);
+    for (int i = 0; i < OS_OP_COUNT; i++) {
+        if (strcmp(os_op_name((enum os_op)i), line->word[0]) == 0) {
+            atomic_store(&fail_left, atoll(line->word[1]));
+            atomic_store(&fail_errno, atoi(line->word[2]));
+            atomic_store(&fail_always, agent_flag(line, "always"));
+            atomic_store(&failed, 0);
+            atomic_store_explicit(&fail_op, i, memory_order_release);
+            agent_status(SHALE_OK);
+            return;
+        }
+    }
+    agent_status(SHALE_INVALID);
+}
+
+/* errno-off: how many calls were made to fail */
+static void hook_errno_off(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a, (void)line;
+    atomic_store(&fail_op, -1);
+    agent_ok("%llu", (unsigned long long)atomic_load(&failed));
+}
+
+const struct agent_command agent_hooks[] = {
+    {"park-at", 2, hook_park},        {"die-at", 2, hook_die}, {"errno-at", 3, hook_errno},
+    {"errno-off", 0, hook_errno_off}, {NULL, 0, NULL},
+};

@@ -1,0 +1,622 @@
+/* test_db_open.c - the public API: opening, closing, destroying, options, several handles, read-only handles,
+ * forks. */
+#include "lib/lib.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static char *dir;
+
+static void setup(void)
+{
+    dir = scratch_name("open");
+}
+
+static void teardown(void)
+{
+    free(dir);
+}
+
+static void assert_nothing_open(uint64_t files, uint64_t mapped)
+{
+    ck_assert_uint_eq(os_open_files(), files);
+    ck_assert_uint_eq(os_mapped_bytes(), mapped);
+}
+
+START_TEST(create_close_and_open_again)
+{
+    uint64_t files = os_open_files(), mapped = os_mapped_bytes();
+    shale_db *db = open_small(dir);
+    struct stat st;
+    ck_assert_int_eq(stat(dir, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0700);
+    put(db, "k", "v");
+    assert_ok(shale_close(db));
+    db = open_small(dir);
+    expect(db, NULL, "k", "v");
+    assert_ok(shale_close(db));
+    assert_nothing_open(files, mapped);
+}
+END_TEST
+
+START_TEST(reopen_is_warm_and_survives_a_lost_state)
+{
+    for (int cold = 0; cold < 2; cold++) {
+        for (int round = 0; round < 4; round++) {
+            shale_db *db = open_small(dir);
+            char key[16];
+            for (int i = 0; i < round; i++) {
+                snprintf(key, sizeof key, "%d-%d", cold, i);
+                expect(db, NULL, key, "v");
+            }
+            snprintf(key, sizeof key, "%d-%d", cold, round);
+            put(db, key, "v");
+            assert_ok(shale_close(db));
+            if (cold != 0) {
+                char path[PATH_MAX];
+                snprintf(path, sizeof path, "%s/STATE", dir);
+                ck_assert_int_eq(unlink(path), 0);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(defaults_and_null_options_work)
+{
+    shale_db *db = NULL;
+    assert_ok(shale_open(dir, NULL, &db));
+    put(db, "k", "v");
+    expect(db, NULL, "k", "v");
+    assert_ok(shale_close(db));
+    assert_ok(shale_close(NULL));
+}
+END_TEST
+
+START_TEST(missing_database_is_nodb_when_not_to_be_created)
+{
+    shale_options o = small_options();
+    shale_db *db = (shale_db *)&o;
+    struct stat st;
+    o.create = false;
+    assert_status(shale_open(dir, &o, &db), SHALE_NODB);
+    ck_assert_ptr_null(db);
+    assert_told(dir);
+    ck_assert_int_ne(stat(dir, &st), 0);
+    ck_assert_int_eq(mkdir(dir, 0755), 0);
+    assert_status(shale_open(dir, &o, &db), SHALE_NODB);
+    char **names = scratch_names(dir, "");
+    ck_assert_ptr_null(names[0]); /* nothing was made */
+    scratch_names_free(names);
+    o.create = true;
+    o.readonly = true;
+    assert_status(shale_open(dir, &o, &db), SHALE_NODB);
+    names = scratch_names(dir, "");
+    ck_assert_ptr_null(names[0]);
+    scratch_names_free(names);
+}
+END_TEST
+
+START_TEST(error_if_exists_refuses_closed_and_open_databases)
+{
+    shale_options o = small_options();
+    shale_db *db = NULL, *second = NULL;
+    o.error_if_exists = true;
+    db = open_with(dir, &o);
+    assert_status(shale_open(dir, &o, &second), SHALE_EXISTS);
+    assert_ok(shale_close(db));
+    assert_status(shale_open(dir, &o, &second), SHALE_EXISTS);
+    ck_assert_ptr_null(second);
+}
+END_TEST
+
+START_TEST(arguments_out_of_range_are_invalid)
+{
+    shale_options o = small_options();
+    shale_db *db = NULL;
+    assert_status(shale_open(NULL, &o, &db), SHALE_INVALID);
+    assert_status(shale_open("", &o, &db), SHALE_INVALID);
+    assert_status(shale_open(dir, &o, NULL), SHALE_INVALID);
+    o.block_bytes = 3;
+    assert_status(shale_open(dir, &o, &db), SHALE_INVALID);
+    assert_told("block_bytes");
+    o = small_options();
+    o.durable = 3;
+    assert_status(shale_open(dir, &o, &db), SHALE_INVALID);
+    assert_told("durable");
+    o = small_options();
+    o.l0_stop = o.l0_compact;
+    assert_status(shale_open(dir, &o, &db), SHALE_INVALID);
+    struct stat st;
+    ck_assert_int_ne(stat(dir, &st), 0); /* nothing was made */
+}
+END_TEST
+
+START_TEST(older_callers_options_struct_is_understood)
+{
+    shale_options o;
+    shale_db *db = NULL;
+    size_t old = offsetof(shale_options, wait);
+    memset(&o, 0xaa, sizeof o);
+    shale_options_init_sized(&o, old);
+    ck_assert_uint_eq(o.size, old);
+    ck_assert_int_eq(((unsigned char *)&o)[old], 0xaa);
+    assert_ok(shale_open(dir, &o, &db));
+    put(db, "k", "v");
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+START_TEST(destroy_leaves_only_the_lock_files)
+{
+    shale_db *db = open_small(dir);
+    put(db, "k", "v");
+    assert_ok(shale_flush(db));
+    assert_status(shale_destroy(dir), SHALE_BUSY);
+    expect(db, NULL, "k", "v");
+    assert_ok(shale_close(db));
+    assert_ok(shale_destroy(dir));
+    char **names = scratch_names(dir, "");
+    for (char **p = names; *p != NULL; p++) {
+        ck_assert_msg(strcmp(*p, "LOCK") == 0 || strcmp(*p, "LIVE") == 0 || strcmp(*p, "queue") == 0,
+                      "left: %s", *p);
+    }
+    scratch_names_free(names);
+    shale_options o = small_options();
+    o.create = false;
+    assert_status(shale_open(dir, &o, &db), SHALE_NODB);
+    db = open_small(dir);
+    expect(db, NULL, "k", NULL);
+    assert_ok(shale_close(db));
+    char *none = scratch_name("none");
+    assert_status(shale_destroy(none), SHALE_NODB);
+    free(none);
+}
+END_TEST
+
+START_TEST(h4_handles_of_one_process_share_the_database)
+{
+    char *link = scratch_name("symlink");
+    shale_db *a = open_small(dir), *b = open_small(dir);
+    ck_assert_int_eq(symlink(dir, link), 0);
+    shale_db *c = open_small(link);
+    put(a, "k", "1");
+    expect(b, NULL, "k", "1");
+    put(c, "k", "2");
+    expect(a, NULL, "k", "2");
+    for (int i = 0; i < 600; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        put(i % 3 == 0 ? a : i % 3 == 1 ? b : c, key, key);
+        if (i % 100 == 99) {
+            assert_ok(shale_flush(i % 200 == 199 ? a : b));
+        }
+    }
+    ck_assert_uint_eq(STAT(a, handles), 3);
+    assert_ok(shale_close(a));
+    ck_assert_uint_eq(count_entries(b, NULL), 601);
+    ck_assert_uint_eq(count_entries(c, NULL), 601);
+    assert_ok(shale_close(c));
+    assert_ok(shale_close(b));
+    free(link);
+}
+END_TEST
+
+START_TEST(calls_after_close_are_invalid)
+{
+    shale_db *db = open_small(dir);
+    shale_snapshot *snap = NULL;
+    shale_iter *it = NULL, *second = NULL;
+    shale_value v = {0}, mine = {0};
+    put(db, "a", "1");
+    put(db, "b", "2");
+    assert_ok(shale_snapshot_create(db, &snap));
+    assert_ok(shale_iter_create(db, NULL, NULL, &it));
+    assert_ok(shale_iter_first(it));
+    assert_ok(shale_get(db, NULL, "a", 1, &mine));
+    assert_ok(shale_close(db));
+    assert_status(shale_iter_next(it), SHALE_INVALID);
+    assert_status(shale_iter_first(it), SHALE_INVALID);
+    assert_status(shale_iter_seek(it, "a", 1), SHALE_INVALID);
+    ck_assert(!shale_iter_valid(it));
+    shale_iter_destroy(it);
+    db = open_small(dir);
+    assert_status(shale_get(db, snap, "a", 1, &v), SHALE_INVALID); /* another handle's snapshot */
+    assert_status(shale_iter_create(db, snap, NULL, &second), SHALE_INVALID);
+    ck_assert_ptr_null(second);
+    shale_snapshot_release(snap);
+    ck_assert_mem_eq(mine.data, "1", 1);
+    shale_value_release(&mine);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+START_TEST(transaction_open_at_close_is_aborted)
+{
+    shale_db *db = open_small(dir), *other = open_small(dir);
+    shale_txn *t = NULL;
+    shale_value v = {0};
+    assert_ok(shale_txn_begin(db, 0, -1, &t));
+    assert_ok(shale_txn_put(t, "k", 1, "v", 1));
+    assert_ok(shale_close(db));
+    assert_ok(shale_put(other, "after", 5, "1", 1, SHALE_NOWAIT)); /* the write lock is free */
+    expect(other, NULL, "k", NULL);
+    assert_status(shale_txn_get(t, "k", 1, &v), SHALE_INVALID);
+    assert_status(shale_txn_put(t, "k", 1, "w", 1), SHALE_INVALID);
+    assert_status(shale_txn_commit(t), SHALE_INVALID); /* frees it */
+    expect(other, NULL, "k", NULL);
+    assert_ok(shale_close(other));
+}
+END_TEST
+
+START_TEST(h27_readonly_handle_reads_and_writes_nothing)
+{
+    shale_options o = small_options();
+    shale_db *w = open_small(dir), *r = NULL;
+    put(w, "k", "1");
+    o.readonly = true;
+    r = open_with(dir, &o);
+    expect(r, NULL, "k", "1");
+    put(w, "k", "2");
+    expect(r, NULL, "k", "2"); /* follows a living writer */
+    assert_status(shale_put(r, "k", 1, "x", 1, 0), SHALE_READONLY);
+    assert_status(shale_delete(r, "k", 1, 0), SHALE_READONLY);
+    assert_status(shale_flush(r), SHALE_READONLY);
+    shale_txn *t = NULL;
+    assert_status(shale_txn_begin(r, 0, -1, &t), SHALE_READONLY);
+    assert_ok(shale_flush(w));
+    put(w, "l", "3");
+    expect(r, NULL, "l", "3");
+    ck_assert_uint_eq(count_entries(r, NULL), 2);
+    assert_ok(shale_close(w));
+    expect(r, NULL, "l", "3"); /* the writer went */
+    w = open_small(dir);
+    put(w, "m", "4");
+    expect(r, NULL, "m", "4"); /* and came again */
+    assert_ok(shale_close(w));
+    assert_ok(shale_close(r));
+}
+END_TEST
+
+START_TEST(h27_readonly_handle_replays_privately_without_state)
+{
+    shale_options o = small_options();
+    shale_db *db = open_small(dir);
+    char path[PATH_MAX];
+    put(db, "table", "1");
+    assert_ok(shale_flush(db));
+    put(db, "log", "2");
+    del(db, "table");
+    assert_ok(shale_close(db));
+    snprintf(path, sizeof path, "%s/STATE", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    char **before = scratch_names(dir, "");
+    o.readonly = true;
+    db = open_with(dir, &o);
+    expect(db, NULL, "log", "2");
+    expect(db, NULL, "table", NULL);
+    ck_assert_uint_eq(count_entries(db, NULL), 1);
+    assert_ok(shale_close(db));
+    char **after = scratch_names(dir, "");
+    for (size_t i = 0; before[i] != NULL || after[i] != NULL; i++) {
+        ck_assert(before[i] != NULL && after[i] != NULL);
+        ck_assert_str_eq(before[i], after[i]); /* it made and removed nothing */
+    }
+    scratch_names_free(before);
+    scratch_names_free(after);
+}
+END_TEST
+
+START_TEST(h29_stored_options_win_over_the_callers)
+{
+    shale_options o = small_options();
+    o.block_bytes = 2048;
+    o.bloom_bits = 0;
+    shale_db *a = open_with(dir, &o);
+    o.block_bytes = 512;
+    o.bloom_bits = 20;
+    o.compression = SHALE_COMPRESS_NONE;
+    o.level_ratio = 10;
+    o.memtable_bytes = 1 << 20;
+    shale_db *b = open_with(dir, &o);
+    for (int i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%05d", i);
+        put(i % 2 == 0 ? a : b, key, "some value, so that there is something to write");
+        if (i % 500 == 499) {
+            assert_ok(shale_flush(i % 1000 == 999 ? a : b));
+        }
+    }
+    assert_ok(shale_compact_range(b, NULL, 0, NULL, 0, NULL, NULL));
+    ck_assert_uint_eq(count_entries(a, NULL), 2000);
+    assert_ok(shale_verify(a, NULL, NULL));
+    assert_ok(shale_close(a));
+    assert_ok(shale_close(b));
+}
+END_TEST
+
+START_TEST(h18_more_handles_than_rows)
+{
+    enum { N = 270 };
+    static shale_db *db[N];
+    for (int i = 0; i < N; i++) {
+        db[i] = open_small(dir);
+    }
+    for (int i = 0; i < N; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%03d", i);
+        put(db[i], key, key);
+    }
+    ck_assert_uint_eq(count_entries(db[N - 1], NULL), N);
+    for (int i = 0; i < N; i++) {
+        assert_ok(shale_close(db[i]));
+    }
+    db[0] = open_small(dir);
+    ck_assert_uint_eq(STAT(db[0], handles), 1);
+    ck_assert_uint_eq(count_entries(db[0], NULL), N);
+    assert_ok(shale_close(db[0]));
+}
+END_TEST
+
+/* Runs in the child of a process that has db open: what every call says. 0, or the line that was wrong. */
+static int forked_child(shale_db *db, shale_snapshot *snap, shale_iter *it, shale_value *v, const char *path)
+{
+    shale_value got = {0};
+    if (shale_put(db, "child", 5, "x", 1, 0) != SHALE_FORKED) {
+        return __LINE__;
+    }
+    if (shale_get(db, NULL, "k", 1, &got) != SHALE_FORKED ||
+        shale_get(db, snap, "k", 1, &got) != SHALE_FORKED) {
+        return __LINE__;
+    }
+    if (shale_iter_next(it) != SHALE_FORKED || shale_iter_valid(it)) {
+        return __LINE__;
+    }
+    if (shale_flush(db) != SHALE_FORKED || shale_sync(db) != SHALE_FORKED) {
+        return __LINE__;
+    }
+    shale_snapshot_release(snap);
+    shale_iter_destroy(it);
+    shale_value_release(v);
+    (void)shale_close(db);
+    shale_options o = small_options();
+    if (shale_open(path, &o, &db) != SHALE_OK) {
+        return __LINE__;
+    }
+    if (shale_put(db, "child", 5, "y", 1, 0) != SHALE_OK || shale_close(db) != SHALE_OK) {
+        return __LINE__;
+    }
+    return 0;
+}
+
+START_TEST(h6_forked_child_gets_forked_and_disturbs_nobody)
+{
+    shale_options o = small_options();
+    o.threads = 1;
+    shale_db *db = open_with(dir, &o);
+    shale_snapshot *snap = NULL;
+    shale_iter *it = NULL;
+    shale_value v = {0};
+    int status;
+    put(db, "k", "1");
+    put(db, "l", "1");
+    assert_ok(shale_snapshot_create(db, &snap));
+    assert_ok(shale_iter_create(db, NULL, NULL, &it));
+    assert_ok(shale_iter_first(it));
+    assert_ok(shale_get(db, NULL, "k", 1, &v));
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(forked_child(db, snap, it, &v, dir) == 0 ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(status == 0, "child: status %#x", status);
+    put(db, "k", "2"); /* the parent's locks and memory are as they were */
+    expect(db, NULL, "child", "y");
+    expect(db, snap, "k", "1");
+    assert_ok(shale_iter_next(it));
+    shale_iter_destroy(it);
+    shale_value_release(&v);
+    shale_snapshot_release(snap);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+START_TEST(h6_child_that_lives_on_holds_no_lock)
+{
+    shale_db *db = open_small(dir);
+    shale_txn *t = NULL;
+    assert_ok(shale_txn_begin(db, 0, -1, &t));
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    shale_txn_abort(t);
+    assert_ok(shale_close(db));
+    assert_ok(shale_destroy(dir)); /* nobody has it open: the child's copies hold nothing */
+    shale_options o = small_options();
+    o.timeout_ms = 5000;
+    db = open_with(dir, &o);
+    put(db, "k", "v");
+    assert_ok(shale_close(db));
+    kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+END_TEST
+
+START_TEST(files_get_the_mode_that_was_asked_for)
+{
+    shale_options o = small_options();
+    struct stat st;
+    char path[PATH_MAX];
+    o.mode = 0640;
+    shale_db *db = open_with(dir, &o);
+    put(db, "k", "v");
+    assert_ok(shale_flush(db));
+    assert_ok(shale_close(db));
+    ck_assert_int_eq(stat(dir, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0750);
+    char **names = scratch_names(dir, "");
+    for (char **p = names; *p != NULL; p++) {
+        snprintf(path, sizeof path, "%s/%s", dir, *p);
+        ck_assert_int_eq(stat(path, &st), 0);
+        bool lock = strcmp(*p, "LOCK") == 0 || strcmp(*p, "LIVE") == 0;
+        if (S_ISREG(st.st_mode)) {
+            ck_assert_msg((st.st_mode & 0777) == (lock ? 0600u : 0640u), "%s: mode %o", *p,
+                          st.st_mode & 0777u);
+        }
+    }
+    scratch_names_free(names);
+}
+END_TEST
+
+START_TEST(h7_no_descriptor_survives_exec)
+{
+    shale_options o = small_options();
+    o.threads = 1;
+    shale_db *db = open_with(dir, &o);
+    put(db, "k", "v");
+    assert_ok(shale_flush(db));
+    expect(db, NULL, "k", "v");
+    int seen = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        char link[64], path[PATH_MAX];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, path, sizeof path - 1);
+        if (n < 0) {
+            continue;
+        }
+        path[n] = '\0';
+        if (strncmp(path, dir, strlen(dir)) == 0) {
+            seen++;
+            ck_assert_msg((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, "%s would leak through exec", path);
+        }
+    }
+    ck_assert_int_gt(seen, 0);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+START_TEST(h5_stray_open_and_close_drops_no_lock)
+{
+    shale_db *a = open_small(dir), *b = open_small(dir);
+    shale_txn *t = NULL;
+    static const char *const names[] = {"LOCK", "LIVE", "STATE", "CURRENT"};
+    assert_ok(shale_txn_begin(a, 0, -1, &t));
+    for (size_t i = 0; i < BASE_COUNT(names); i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        close(fd);
+    }
+    assert_ok(shale_set_timeout(b, 0));
+    assert_status(shale_put(b, "k", 1, "v", 1, 0), SHALE_BUSY); /* a still holds the write lock */
+    assert_status(shale_destroy(dir), SHALE_BUSY);
+    assert_ok(shale_txn_put(t, "k", 1, "w", 1));
+    assert_ok(shale_txn_commit(t));
+    expect(b, NULL, "k", "w");
+    assert_ok(shale_close(a));
+    assert_ok(shale_close(b));
+}
+END_TEST
+
+START_TEST(h25_renamed_directory_keeps_working)
+{
+    char *to = scratch_name("renamed");
+    shale_db *db = open_small(dir);
+    put(db, "k", "1");
+    ck_assert_int_eq(rename(dir, to), 0);
+    for (int i = 0; i < 300; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        put(db, key, "v");
+        if (i % 100 == 50) {
+            assert_ok(shale_flush(db));
+        }
+    }
+    assert_ok(shale_sync(db));
+    shale_db *second = open_small(to);
+    put(second, "l", "2");
+    expect(db, NULL, "l", "2");
+    assert_ok(shale_close(second));
+    assert_ok(shale_close(db));
+    db = open_small(to);
+    ck_assert_uint_eq(count_entries(db, NULL), 302);
+    assert_ok(shale_close(db));
+    free(to);
+}
+END_TEST
+
+START_TEST(h25_removed_directory_stops_durable_commits)
+{
+    shale_db *db = open_small(dir);
+    put(db, "k", "1");
+    ck_assert_int_eq(scratch_remove(dir), 0);
+    expect(db, NULL, "k", "1"); /* what is mapped stays readable */
+    assert_status(shale_put(db, "k", 1, "2", 1, SHALE_SYNC), SHALE_IO);
+    assert_told("removed");
+    (void)shale_close(db);
+    struct stat st;
+    ck_assert_int_ne(stat(dir, &st), 0);
+}
+END_TEST
+
+START_TEST(h25_replaced_directory_is_not_confused_with_the_old_one)
+{
+    char *aside = scratch_name("aside");
+    shale_db *old = open_small(dir);
+    put(old, "k", "old");
+    ck_assert_int_eq(rename(dir, aside), 0);
+    shale_db *fresh = open_small(dir);
+    expect(fresh, NULL, "k", NULL);
+    put(fresh, "k", "new");
+    put(old, "l", "old");
+    expect(fresh, NULL, "l", NULL);
+    expect(old, NULL, "k", "old");
+    assert_ok(shale_close(old));
+    assert_ok(shale_close(fresh));
+    free(aside);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("db_open");
+    TCase *t = tcase_create("open");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, create_close_and_open_again);
+    tcase_add_test(t, reopen_is_warm_and_survives_a_lost_state);
+    tcase_add_test(t, defaults_and_null_options_work);
+    tcase_add_test(t, missing_database_is_nodb_when_not_to_be_created);
+    tcase_add_test(t, error_if_exists_refuses_closed_and_open_databases);
+    tcase_add_test(t, arguments_out_of_range_are_invalid);
+    tcase_add_test(t, older_callers_options_struct_is_understood);
+    tcase_add_test(t, destroy_leaves_only_the_lock_files);
+    tcase_add_test(t, h4_handles_of_one_process_share_the_database);
+    tcase_add_test(t, calls_after_close_are_invalid);
+    tcase_add_test(t, transaction_open_at_close_is_aborted);
+    tcase_add_test(t, h27_readonly_handle_reads_and_writes_nothing);
+    tcase_add_test(t, h27_readonly_handle_replays_privately_without_state);
+    tcase_add_test(t, h29_stored_options_win_over_the_callers);
+    tcase_add_test(t, h18_more_handles_than_rows);
+    tcase_add_test(t, h6_forked_child_gets_forked_and_disturbs_nobody);
+    tcase_add_test(t, h6_child_that_lives_on_holds_no_lock);
+    tcase_add_test(t, files_get_the_mode_that_was_asked_for);
+    tcase_add_test(t, h7_no_descriptor_survives_exec);
+    tcase_add_test(t, h5_stray_open_and_close_drops_no_lock);
+    tcase_add_test(t, h25_renamed_directory_keeps_working);
+    tcase_add_test(t, h25_removed_directory_stops_durable_commits);
+    tcase_add_test(t, h25_replaced_directory_is_not_confused_with_the_old_one);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    return test_run(argc, argv, suite);
+}
