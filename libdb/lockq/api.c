@@ -60,10 +60,12 @@ int shale_lockq_open(const char *dir, unsigned mode, shale_lockq **out)
     }
     q->dirfd = -1;
     q->fresh = -1;
-    int rc = os_open_dir(dir, &q->dirfd);
-    if (rc == SHALE_OK) {
-        rc = os_check_fs(q->dirfd, &overwrites);
+    int rc = os_open_dir(dir, &q->dirfd); /* its text begins with the directory */
+    if (rc != SHALE_OK) {
+        shale_lockq_close(q);
+        return rc;
     }
+    rc = os_check_fs(q->dirfd, &overwrites);
     if (rc == SHALE_OK) {
         rc = open_lock_file(q, mode, &q->fresh);
     }
