@@ -26,14 +26,31 @@ static int check_key(const struct check *c, uint32_t ref, uint32_t entry, struct
     return SHALE_OK;
 }
 
+/* 0 is the version in the node; one that cannot be there is found when the walk comes to it. */
 static uint32_t depth_of(const struct mem_index *m, uint32_t ref)
 {
-    return ref != 0 ? mem_version_at(m, ref)->depth : 0;
+    const struct mem_version *v = mem_version_at(m, ref);
+    return v != NULL ? v->depth : 0;
+}
+
+static uint32_t jump_of(const struct mem_index *m, uint32_t ref)
+{
+    const struct mem_version *v = mem_version_at(m, ref);
+    return v != NULL ? v->jump : 0;
 }
 
 static uint64_t seq_of(const struct mem_index *m, const struct mem_node *n, uint32_t ref)
 {
     return ref != 0 ? mem_version_at(m, ref)->seq : n->seq_height >> 8;
+}
+
+/* The jump that a version in front of `prev` must have (chain.c): that is what makes chains short to search.
+ */
+static uint32_t jump_over(const struct mem_index *m, uint32_t prev)
+{
+    uint32_t jump = jump_of(m, prev), twice = jump_of(m, jump);
+    bool equal = depth_of(m, prev) - depth_of(m, jump) == depth_of(m, jump) - depth_of(m, twice);
+    return prev == 0 || equal ? twice : prev;
 }
 
 static bool older_ref(const struct check *c, uint32_t ref, uint32_t below)
@@ -48,12 +65,14 @@ static int check_chain(const struct check *c, const struct mem_node *n, struct s
     uint32_t below = (uint32_t)c->end;
     while (ref != 0) {
         const struct mem_version *v = older_ref(c, ref, below) ? mem_version_at(m, ref) : NULL;
-        if (v == NULL || !older_ref(c, v->prev, ref) || !older_ref(c, v->jump, ref) || v->jump > v->prev) {
+        if (v == NULL || !older_ref(c, v->prev, ref)) {
             return mem_damaged(m, "version with references out of bounds", (uint64_t)ref * MEM_UNIT);
         }
-        if (v->depth != depth_of(m, v->prev) + 1 || v->seq <= seq_of(m, n, v->prev) ||
-            seq_of(m, n, v->prev) < seq_of(m, n, v->jump)) {
+        if (v->depth != depth_of(m, v->prev) + 1 || v->seq <= seq_of(m, n, v->prev)) {
             return mem_damaged(m, "version out of order", (uint64_t)ref * MEM_UNIT);
+        }
+        if (v->jump != jump_over(m, v->prev)) {
+            return mem_damaged(m, "version that jumps to the wrong place", (uint64_t)ref * MEM_UNIT);
         }
         int rc = check_key(c, ref, v->entry, key);
         if (rc != SHALE_OK) {

@@ -405,7 +405,9 @@ static int agent(const char *what, const char *argument)
         if (wal_open(kit_dirfd, kit_uuid, 1, false, &seg) != SHALE_OK || write(1, &c, 1) != 1) {
             return 2;
         }
-        return read(0, &c, 1) == 0 ? 0 : 3;
+        int rc = read(0, &c, 1) == 0 ? 0 : 3;
+        wal_unref(seg);
+        return rc;
     }
     kit_die_at((unsigned)strtoul(argument, NULL, 10));
     uint32_t recycle = strcmp(what, "recycle") == 0 ? 1 : 0;

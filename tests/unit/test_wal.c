@@ -10,7 +10,7 @@ START_TEST(records_come_back)
     struct wal_segment *seg = make_and_open(1, 32 << 20);
     struct wal_view rec;
     struct wal_entry e;
-    unsigned char *bytes = base_alloc(8 << 20);
+    unsigned char *bytes = base_alloc((8 << 20) + 8);
     ck_assert_ptr_nonnull(bytes);
     uint64_t state = 1, seq = 10;
     for (size_t i = 0; i < 8 << 20; i += 8) {
@@ -371,13 +371,17 @@ static int agent(const char *what, const char *argument)
     struct buf payload = {0};
     struct wal_record header;
     kit_die_at((unsigned)strtoul(argument, NULL, 10));
-    if (wal_open(kit_dirfd, kit_uuid, 1, true, &seg) != SHALE_OK ||
-        wal_add_entry(&payload, WAL_PUT, text("torn"), slice_make(value, sizeof value)) != SHALE_OK) {
-        return 6;
+    int rc = wal_open(kit_dirfd, kit_uuid, 1, true, &seg);
+    if (rc == SHALE_OK) {
+        rc = wal_add_entry(&payload, WAL_PUT, text("torn"), slice_make(value, sizeof value));
     }
-    wal_seal(seg, WAL_FIRST, 1, 1, payload.data, (uint32_t)payload.size, &header);
-    return wal_append(seg, WAL_FIRST, &header, payload.data, strcmp(what, "written") == 0) == SHALE_OK ? 0
-                                                                                                       : 7;
+    if (rc == SHALE_OK) {
+        wal_seal(seg, WAL_FIRST, 1, 1, payload.data, (uint32_t)payload.size, &header);
+        rc = wal_append(seg, WAL_FIRST, &header, payload.data, strcmp(what, "written") == 0);
+    }
+    buf_release(&payload);
+    wal_unref(seg);
+    return rc == SHALE_OK ? 0 : 6;
 }
 
 static Suite *make_suite(void)
