@@ -117,13 +117,16 @@ int worker_main(const struct job *job)
 static int spawn(const struct job *job, unsigned index, struct child *c)
 {
     int to[2] = {-1, -1}, from[2] = {-1, -1}, err = EX_OSERR;
-    char worker[24];
+    char worker[24], program[4096];
     char **argv = calloc((size_t)job->argc + 2, sizeof *argv);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
-    if (argv == NULL || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) {
+    /* By its own name: who shows what was executed, and /proc/self/exe would be "exe". */
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n < 0 || argv == NULL || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) {
         goto out;
     }
+    program[n] = '\0';
     snprintf(worker, sizeof worker, "--worker=%u", index);
     /* In front of a "--" that may follow. */
     memcpy(argv, job->argv, (size_t)job->argc * sizeof *argv);
@@ -131,7 +134,7 @@ static int spawn(const struct job *job, unsigned index, struct child *c)
     argv[1] = worker;
     posix_spawn_file_actions_adddup2(&actions, to[0], STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions, from[1], STDOUT_FILENO);
-    if (posix_spawn(&c->pid, "/proc/self/exe", &actions, NULL, argv, environ) == 0) {
+    if (posix_spawn(&c->pid, program, &actions, NULL, argv, environ) == 0) {
         c->to = to[1];
         c->from = from[0];
         to[1] = from[0] = -1;
