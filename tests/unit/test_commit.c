@@ -151,17 +151,20 @@ START_TEST(h15_a_commit_killed_at_every_step_is_whole_or_not_there)
     lib_make(&l);
     for (int round = 0; round < 16; round++) {
         struct state_view before, after;
-        state_load_tuple(l.map.state, &before);
         for (unsigned n = 1;; n++) {
+            state_load_tuple(l.map.state, &before);
+            if (round % 3 == 2) { /* then begin rolls, and may be killed in that */
+                atomic_store(&l.map.state->bad_manifest, before.manifest);
+            }
             if (!killed(&l, "commit", n)) {
                 most = most > n ? most : n;
                 break;
             }
             kills++;
             ck_assert(!killed(&l, "check", read_cold(&l)));
+            state_load_tuple(l.map.state, &after);
+            rolls += after.manifest != before.manifest;
         }
-        state_load_tuple(l.map.state, &after);
-        rolls += after.manifest != before.manifest;
     }
     ck_assert_uint_ge(kills, 60);
     ck_assert_uint_ge(most, 8);

@@ -209,6 +209,110 @@ START_TEST(a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage)
 }
 END_TEST
 
+/* ---- in which order ---- */
+
+/* What passed the door: a letter a call that changes something, E where the epoch had moved meanwhile. */
+static struct {
+    const struct state *state;
+    uint64_t epoch;
+    char text[64];
+    size_t length;
+} trace;
+
+static void trace_put(char c)
+{
+    uint64_t epoch = atomic_load(&trace.state->epoch);
+    if (epoch != trace.epoch && trace.length < sizeof trace.text - 2) {
+        trace.text[trace.length++] = 'E';
+    }
+    trace.epoch = epoch;
+    if (c != 0 && trace.length < sizeof trace.text - 1) {
+        trace.text[trace.length++] = c;
+    }
+}
+
+static int trace_call(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    static const char letter[OS_OP_COUNT] = {
+        [OS_OP_WRITE] = 'w',   [OS_OP_TRUNCATE] = 't', [OS_OP_FDATASYNC] = 'd', [OS_OP_FSYNC] = 'f',
+        [OS_OP_SYNCDIR] = 's', [OS_OP_RENAME] = 'r',   [OS_OP_UNLINK] = 'u'};
+    (void)fd, (void)name, (void)offset, (void)length;
+    trace_put(letter[op]);
+    return 0;
+}
+
+static void trace_start(const struct lib *l)
+{
+    memset(&trace, 0, sizeof trace);
+    trace.state = l->map.state;
+    trace.epoch = atomic_load(&l->map.state->epoch);
+    os_door_hook = trace_call;
+}
+
+static const char *trace_end(void)
+{
+    trace_put(0);
+    os_door_hook = NULL;
+    return trace.text;
+}
+
+static struct version *traced_begin(struct lib *l, const char *calls)
+{
+    struct version *v = NULL;
+    trace_start(l);
+    int st = version_begin(&l->log, NULL, &v);
+    ck_assert_str_eq(trace_end(), calls);
+    ck_assert_int_eq(st, SHALE_OK);
+    return v;
+}
+
+static void traced_commit(struct lib *l, struct version *v, const char *calls)
+{
+    struct version *next = NULL;
+    struct version_edit e;
+    bool unknown;
+    next_edit(v, &e);
+    trace_start(l);
+    int st = version_commit(&l->log, v, &e, &next, &unknown);
+    ck_assert_str_eq(trace_end(), calls);
+    ck_assert_int_eq(st, SHALE_OK);
+    version_edit_release(&e);
+    version_unref(next);
+    version_unref(v);
+}
+
+START_TEST(h37_everything_is_synced_before_it_is_published_and_published_before_anything_goes)
+{
+    struct lib l;
+    uint64_t length;
+    int fd;
+    lib_make(&l);
+    traced_commit(&l, traced_begin(&l, ""), "wdE");
+    /* a dead process's tail: cut, and the cut synced */
+    ck_assert_int_eq(os_open(l.place.dirfd, "MANIFEST-000001", O_RDWR, 0, &fd), SHALE_OK);
+    ck_assert_int_eq(os_pwrite(fd, "tail", 4, 100000), SHALE_OK);
+    os_close(&fd);
+    struct version *v = traced_begin(&l, "td");
+    /* a dead process's roll: file and name synced, published, the old one removed */
+    ck_assert_int_eq(manifest_create(l.place.dirfd, 2, v, 0600, &length), SHALE_OK);
+    version_unref(v);
+    v = traced_begin(&l, "fsEu");
+    /* a bad one: (a leftover goes,) the new file, its name, CURRENT, its name; published; the old one removed
+     */
+    version_unref(v);
+    atomic_store(&l.map.state->bad_manifest, 2);
+    v = traced_begin(&l, "uwfswfrsEu");
+    /* the same where it has grown long */
+    l.log.roll_bytes = 1;
+    while (v->length <= 4 * v->base_length) {
+        traced_commit(&l, v, "wdE");
+        v = traced_begin(&l, "");
+    }
+    traced_commit(&l, v, "uwfswfrsEu");
+    lib_remove(&l);
+}
+END_TEST
+
 START_TEST(h28_a_database_with_read_only_features_is_not_written)
 {
     struct lib l;
@@ -236,6 +340,7 @@ int main(void)
     tcase_add_test(t, h24_a_manifest_whose_fdatasync_went_wrong_is_never_appended_to_again);
     tcase_add_test(t, h23_without_space_nothing_is_published_and_the_file_is_as_before);
     tcase_add_test(t, a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage);
+    tcase_add_test(t, h37_everything_is_synced_before_it_is_published_and_published_before_anything_goes);
     tcase_add_test(t, h28_a_database_with_read_only_features_is_not_written);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
