@@ -468,11 +468,14 @@ int shale_close(shale_db *db)
     if (atomic_exchange(&db->closed, true)) {
         return err_set(SHALE_INVALID, "%s: the handle is closed already", db->path);
     }
+    if (atomic_load(&db->forked)) {
+        /* Another thread may have been anywhere in it when the process was forked: nothing of it is touched
+         * again. It stays in the list of handles, with its lock descriptors closed. */
+        return SHALE_OK;
+    }
     int rc = SHALE_OK;
     handle_unlink(db);
-    if (atomic_load(&db->forked)) {
-        db->thread_count = 0; /* the threads are the parent's */
-    } else if (!db->readonly) {
+    if (!db->readonly) {
         db_txn_abort_all(db);
         db_threads_stop(db);
         db_fold_counters(db);

@@ -261,6 +261,9 @@ unsigned os_cpus(void);
 int os_thread_start(pthread_t *thread, void *(*run)(void *ctx), void *ctx,
                     const char *name); /* all signals blocked in it */
 void os_thread_join(pthread_t thread);
+/* Another number in a forked child than in its parent. What was mapped with os_map_dontfork under another
+ * number is not there. */
+unsigned os_fork_generation(void);
 void os_mutex_init(pthread_mutex_t *m);
 void os_mutex_destroy(pthread_mutex_t *m);
 static inline void os_mutex_lock(pthread_mutex_t *m)

@@ -54,3 +54,24 @@ void os_mutex_destroy(pthread_mutex_t *m)
 {
     (void)pthread_mutex_destroy(m);
 }
+
+/* ---- fork ---- */
+
+static _Atomic unsigned fork_generation;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void next_generation(void)
+{
+    atomic_fetch_add_explicit(&fork_generation, 1, memory_order_relaxed);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(NULL, NULL, next_generation);
+}
+
+unsigned os_fork_generation(void)
+{
+    (void)pthread_once(&fork_once, watch_forks);
+    return atomic_load_explicit(&fork_generation, memory_order_relaxed);
+}

@@ -164,6 +164,7 @@ static int map_segment(struct wal_segment *s, const char *name)
         return err_wrap(rc, "%s", name);
     }
     os_map_dontfork(map, (size_t)s->size);
+    s->born = os_fork_generation();
     s->map = map;
     if (!s->writable) {
         os_close(&s->fd);
@@ -229,7 +230,8 @@ void wal_unref(struct wal_segment *seg)
     if (seg == NULL || atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    if (seg->map != NULL) {
+    /* In a forked child the address may belong to something else by now. */
+    if (seg->map != NULL && seg->born == os_fork_generation()) {
         os_unmap(seg->map, (size_t)seg->size);
     }
     os_close(&seg->fd);

@@ -58,6 +58,7 @@ struct wal_segment {
     uint32_t number;
     uint64_t salt;
     uint64_t size;
+    unsigned born; /* os_fork_generation() when it was mapped: a forked child has no mapping to take down */
     unsigned char *map; /* the whole file */
     bool writable;
     int fd; /* open for the segment's life where writable (pwrite, fdatasync), and it carries the shared lock;
