@@ -20,6 +20,8 @@
  *   SYNCED_FIRST     synced_lsn is stored before fdatasync has returned
  *   END_TOO_LATE     wal_end is read after fdatasync instead of before
  *   ONE_SEGMENT      only the active segment is synced
+ *   BYPASS_UNGUARDED who goes past a slow holder of SYNC does so without the handle's mutex: the kernel may have told
+ *                    another thread, through the same descriptor, which has not raised panic yet
  */
 #define NR 3
 #ifndef ROT
@@ -54,12 +56,16 @@ bool suspect[NP * 2];       /* the descriptor was opened while an attempt was un
 byte wal_end, synced_lsn, sync_attempt;  /* in records */
 bool panic;
 bool lock_write;
-byte lock_sync = NOBODY;
+byte lock_sync = NOBODY;    /* the byte of SYNC */
+bool mutex_sync[NP];        /* in front of it, of each handle [I-2b] */
 
 /* One step, after which the process may be dead. */
 #define STEP(x) atomic { x; if :: kills > 0 -> kills--; \
-    if :: lock_sync == me -> lock_sync = NOBODY :: else fi; \
+    LEAVE_SYNC; \
     if :: writing -> lock_write = 0; writing = 0 :: else fi; goto again :: skip fi }
+#define LEAVE_SYNC \
+    if :: lock_sync == me -> lock_sync = NOBODY :: else fi; \
+    if :: syncing -> mutex_sync[HANDLE(me)] = 0; syncing = 0 :: else fi
 
 /* db_mem_get: the descriptors of both segments, and whether an attempt was open after they were. */
 inline open_segments() {
@@ -102,7 +108,7 @@ inline rewrite(s) {
 
 proctype P(byte me) {
     byte mine, upto, s, i;
-    bool writing, any, bad;
+    bool writing, syncing, any, bad;
 again:
     mine = 0; upto = 0; s = 0; bad = 0;
     open_segments();
@@ -120,10 +126,15 @@ again:
         do                                                              /* db_sync */
         :: synced_lsn >= mine -> break
         :: else ->
-            if
-            :: STEP(lock_sync == NOBODY -> lock_sync = me)
+            if                                                          /* sync_in_turn */
+            :: STEP(!mutex_sync[HANDLE(me)] && lock_sync == NOBODY -> lock_sync = me;
+                    mutex_sync[HANDLE(me)] = 1; syncing = 1)
 #ifdef BYPASS
-            :: STEP(lock_sync != NOBODY && lock_sync != me -> skip)
+#ifdef BYPASS_UNGUARDED
+            :: STEP(lock_sync != NOBODY -> skip)
+#else
+            :: STEP(!mutex_sync[HANDLE(me)] && lock_sync != NOBODY -> mutex_sync[HANDLE(me)] = 1; syncing = 1)
+#endif
 #endif
             fi;
 #ifndef NO_SECOND_LOOK
@@ -164,7 +175,7 @@ again:
             STEP(if :: upto > synced_lsn -> synced_lsn = upto :: else fi);
 release:
             skip;
-            STEP(if :: lock_sync == me -> lock_sync = NOBODY :: else fi)
+            STEP(LEAVE_SYNC)
         od;
 
         /* acknowledged */
@@ -178,7 +189,7 @@ release:
     od;
 broken:
     skip;
-    STEP(if :: lock_sync == me -> lock_sync = NOBODY :: else fi);
+    STEP(LEAVE_SYNC);
 done:
     skip
 }
