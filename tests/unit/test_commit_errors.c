@@ -209,6 +209,57 @@ START_TEST(a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage)
 }
 END_TEST
 
+START_TEST(h24_a_second_try_from_the_same_version_does_not_append_either)
+{
+    struct lib l;
+    struct version *v, *next = NULL;
+    struct version_edit e;
+    struct state_view t;
+    bool unknown;
+    lib_make(&l);
+    ck_assert_int_eq(version_begin(&l.log, NULL, &v), SHALE_OK);
+    next_edit(v, &e);
+    fault.left = 1;
+    fault.err = EIO;
+    fault.only = OS_OP_FDATASYNC;
+    os_door_hook = inject;
+    ck_assert_int_eq(version_commit(&l.log, v, &e, &next, &unknown), SHALE_IO);
+    os_door_hook = NULL;
+    ck_assert(unknown);
+    ck_assert_int_eq(version_commit(&l.log, v, &e, &next, &unknown), SHALE_OK);
+    ck_assert(!unknown);
+    state_load_tuple(l.map.state, &t);
+    ck_assert_uint_eq(t.manifest, 2);
+    ck_assert_uint_eq(generation_now(&l), 1);
+    version_unref(next);
+    next = NULL;
+    /* and v is not current any more */
+    ck_assert_int_eq(version_commit(&l.log, v, &e, &next, &unknown), SHALE_INVALID);
+    ck_assert_ptr_null(next);
+    version_edit_release(&e);
+    version_unref(v);
+    lib_remove(&l);
+}
+END_TEST
+
+START_TEST(a_tuple_that_contradicts_its_manifest_is_damage)
+{
+    struct lib l;
+    struct version *v = NULL;
+    struct state_view t;
+    lib_make(&l);
+    state_load_tuple(l.map.state, &t);
+    state_store_tuple(l.map.state, t.manifest, t.length, t.oldest + 1);
+    ck_assert_int_eq(version_begin(&l.log, NULL, &v), SHALE_CORRUPT);
+    ck_errmsg_has("oldest memtable");
+    state_store_tuple(l.map.state, t.manifest + 1, t.length, t.oldest); /* CURRENT names an older one */
+    ck_assert_int_eq(version_begin(&l.log, NULL, &v), SHALE_CORRUPT);
+    ck_errmsg_has("CURRENT");
+    ck_assert_ptr_null(v);
+    lib_remove(&l);
+}
+END_TEST
+
 /* ---- in which order ---- */
 
 /* What passed the door: a letter a call that changes something, E where the epoch had moved meanwhile. */
@@ -341,6 +392,8 @@ int main(void)
     tcase_add_test(t, h23_without_space_nothing_is_published_and_the_file_is_as_before);
     tcase_add_test(t, a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage);
     tcase_add_test(t, h37_everything_is_synced_before_it_is_published_and_published_before_anything_goes);
+    tcase_add_test(t, h24_a_second_try_from_the_same_version_does_not_append_either);
+    tcase_add_test(t, a_tuple_that_contradicts_its_manifest_is_damage);
     tcase_add_test(t, h28_a_database_with_read_only_features_is_not_written);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -64,13 +64,14 @@ START_TEST(an_edit_that_contradicts_its_base_is_refused)
     add_table(&e, 1, 3, "b", "d");
     ck_assert_int_eq(version_apply(v, &e, &one), SHALE_OK);
     version_edit_release(&e);
-    for (int what = 0; what < 6; what++) {
+    for (int what = 0; what < 7; what++) {
         switch (what) {
         case 0: ck_assert_int_eq(version_edit_remove(&e, 2, 3), SHALE_OK); break;
         case 1: add_table(&e, 1, 4, "c", "e"); break;
         case 2: add_table(&e, 2, 3, "x", "y"); break;
         case 3: e.has_oldest = true, e.oldest = 4; break;
         case 4: e.has_last_seq = true, e.last_seq = 8; break;
+        case 5: add_table(&e, 1, 4, "d", "e"); break; /* they share one key */
         default: add_table(&e, 1, 4, "z", "y"); break;
         }
         ck_assert_int_eq(version_apply(one, &e, &none), SHALE_CORRUPT);
