@@ -336,20 +336,27 @@ static int check_descriptor(shale_lockq *q, int fd)
     return SHALE_OK;
 }
 
-/* Does this open file hold the lock, in any mode? */
-static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, bool *exclusive, bool *held)
+/* How the lock is held, and whether through this open file. Among several sharers its record tells; with more
+ * sharers than records it may stay unknown: *held is false then. */
+static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, enum lockq_state *state,
+                            bool *held)
 {
-    bool fresh_any = false, fresh_excl = false, own_any = false;
-    int rc = os_lock_test(q->fresh, lock->start, 1, true, &fresh_any);
+    bool any = false, exclusive = false, others = false;
+    int rc = os_lock_test(q->fresh, lock->start, 1, true, &any);
     if (rc == SHALE_OK) {
-        rc = os_lock_test(q->fresh, lock->start, 1, false, &fresh_excl);
+        rc = os_lock_test(q->fresh, lock->start, 1, false, &exclusive);
     }
     if (rc == SHALE_OK) {
-        rc = os_lock_test(lock->fd, lock->start, 1, true, &own_any);
+        rc = os_lock_test(lock->fd, lock->start, 1, true, &others);
     }
     if (rc == SHALE_OK) {
-        *held = fresh_any && !own_any;
-        *exclusive = fresh_excl;
+        struct lockq_lock shared = *lock;
+        shared.exclusive = false;
+        *state = exclusive ? LOCKQ_EXCLUSIVE : any ? LOCKQ_SHARED : LOCKQ_FREE;
+        *held = any && !others;
+        if (*state == LOCKQ_SHARED && others && lock->slot != NULL) {
+            *held = lockq_record_find(q->queue, &shared, q->fresh) < LOCKQ_RECORDS;
+        }
     }
     return rc;
 }
@@ -357,7 +364,8 @@ static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, bool 
 int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
                            int fd, int64_t owner_pid)
 {
-    bool exclusive, held = false;
+    enum lockq_state state;
+    bool held = false;
     struct lockq_claim claim;
     int rc = check_arguments("shale_lockq_acquire_fd", name, mode, timeout_ms);
     if (rc == SHALE_OK) {
@@ -372,7 +380,7 @@ int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t t
     lock.owner_pid = owner_pid;
     rc = check_in_use(q, &lock);
     if (rc == SHALE_OK) {
-        rc = descriptor_holds(q, &lock, &exclusive, &held);
+        rc = descriptor_holds(q, &lock, &state, &held);
     }
     if (rc == SHALE_OK && held) {
         rc = err_set(SHALE_INUSE, "descriptor %d holds the lock already", fd);
@@ -386,7 +394,8 @@ int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t t
 
 int shale_lockq_release_fd(shale_lockq *q, const char *name, int fd)
 {
-    bool exclusive = true, held = false;
+    enum lockq_state state = LOCKQ_FREE;
+    bool held = false;
     struct lockq_claim claim = {0};
     int rc = check_arguments("shale_lockq_release_fd", name, SHALE_LOCK_EXCLUSIVE, 0);
     if (rc == SHALE_OK) {
@@ -397,12 +406,12 @@ int shale_lockq_release_fd(shale_lockq *q, const char *name, int fd)
     }
     struct lockq_lock lock = describe(q, name, true, true);
     lock.fd = fd;
-    rc = descriptor_holds(q, &lock, &exclusive, &held);
-    if (rc == SHALE_OK && !held && exclusive) {
+    rc = descriptor_holds(q, &lock, &state, &held);
+    if (rc == SHALE_OK && !held && state != LOCKQ_SHARED) {
         rc = err_set(SHALE_INVALID, "descriptor %d does not hold the lock", fd);
     }
     if (rc == SHALE_OK) {
-        lock.exclusive = exclusive;
+        lock.exclusive = state == LOCKQ_EXCLUSIVE;
         claim.record = lock.slot != NULL ? lockq_record_find(q->queue, &lock, q->fresh) : LOCKQ_RECORDS;
         lockq_free(q->queue, &lock, &claim);
     }

@@ -1,0 +1,367 @@
+/* test_lockq.c - the rules of the lock queue: order, tickets, stopped waiters, turns, sharing. */
+#include "lockq_side.h"
+
+/* ---- the short way ---- */
+
+START_TEST(an_uncontended_lock_is_two_system_calls)
+{
+    struct side a;
+    side_open(&a);
+    a.lock.turn_ns = 250000;
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    give(&a);
+    memset(calls, 0, sizeof calls);
+    os_door_hook = count_calls;
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    give(&a);
+    os_door_hook = NULL;
+    uint64_t all = 0;
+    for (int i = 0; i < OS_OP_COUNT; i++) {
+        all += calls[i];
+    }
+    ck_assert_uint_eq(calls[OS_OP_LOCK], 1);
+    ck_assert_uint_eq(calls[OS_OP_UNLOCK], 1);
+    ck_assert_uint_eq(all, 2);
+    side_close(&a);
+}
+END_TEST
+
+START_TEST(a_held_lock_is_busy_and_its_holder_is_named)
+{
+    struct side a, b;
+    char pid[32];
+    side_open(&a), side_open(&b);
+    a.lock.label = "nightly";
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
+    (void)snprintf(pid, sizeof pid, "(pid %d)", (int)getpid());
+    assert_told("busy: the write lock is held by ");
+    assert_told(os_self()->program);
+    assert_told(pid);
+    assert_told("label \"nightly\"");
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 0), SHALE_BUSY);
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 5), SHALE_BUSY);
+    ck_assert_int_eq(take(&b, LOCKQ_BACKOFF, 5), SHALE_BUSY);
+    give(&a);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_OK);
+    give(&b);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(a_label_is_cut_between_characters_and_control_characters_do_not_reach_the_terminal)
+{
+    struct side a, b;
+    char label[200] = "\033[2J";
+    side_open(&a), side_open(&b);
+    for (size_t i = strlen(label); i + 3 < sizeof label; i += 2) {
+        memcpy(label + i, "\xc3\xa9", 3);
+    }
+    a.lock.label = label;
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
+    assert_told("?[2J\xc3\xa9");
+    assert_told("\xc3\xa9\""); /* whole to the last */
+    ck_assert_ptr_null(strchr(shale_errmsg(), '\033'));
+    give(&a);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(fencing_numbers_grow_with_every_acquisition_and_over_a_lost_file)
+{
+    struct side a, b;
+    uint64_t last = 0;
+    side_open(&a), side_open(&b);
+    for (int i = 0; i < 20; i++) {
+        struct side *s = i % 3 == 0 ? &a : &b;
+        ck_assert_int_eq(take(s, LOCKQ_QUEUE, -1), SHALE_OK);
+        ck_assert_uint_gt(s->claim.number, last);
+        last = s->claim.number;
+        give(s);
+    }
+    ck_assert_int_eq(os_unlink(a.q->queue_dir, a.q->queue_name), SHALE_OK);
+    side_close(&b);
+    side_open(&b);
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_uint_gt(b.claim.number, last);
+    give(&b);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+/* ---- tickets ---- */
+
+START_TEST(a_newcomer_never_passes_a_live_ticket)
+{
+    struct side a, b;
+    uint64_t n;
+    side_open(&a), side_open(&b);
+    struct lockq_ticket *t = stand(&a, &n);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
+    assert_told("is waited for by others");
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 0), SHALE_BUSY);
+    ck_assert_int_eq(take(&b, LOCKQ_BACKOFF, 40), SHALE_BUSY); /* before anybody counts as stopped */
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 40), SHALE_BUSY);
+    leave(&a, t, n);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_OK);
+    give(&b);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+/* [I-6] */
+START_TEST(a_number_without_its_ticket_stands_for_nobody)
+{
+    struct side a;
+    static const enum lockq_how hows[] = {LOCKQ_ONCE, LOCKQ_BACKOFF, LOCKQ_QUEUE};
+    side_open(&a);
+    for (size_t i = 0; i < BASE_COUNT(hows); i++) {
+        atomic_fetch_add(&a.lock.slot->next, 3);
+        ck_assert_int_eq(take(&a, hows[i], 5000), SHALE_OK);
+        give(&a);
+        ck_assert_uint_eq(atomic_load(&a.lock.slot->served), next_of(&a)); /* the short way is open again */
+    }
+    ck_assert_uint_ge(a.lock.slot->reaped, 3);
+    side_close(&a);
+}
+END_TEST
+
+START_TEST(a_waiter_that_gives_up_leaves_no_ticket)
+{
+    struct side a, b;
+    side_open(&a), side_open(&b);
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    int64_t began = os_now();
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 30), SHALE_BUSY);
+    ck_assert_int_ge(os_now() - began, 30 * MS);
+    ck_assert(!lockq_ticket_alive(a.q, 0, 1, next_of(&a)));
+    ck_assert_uint_ge(a.lock.slot->timeouts, 1);
+    give(&a);
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_OK);
+    give(&b);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(an_interrupt_ends_the_wait)
+{
+    struct side a, b;
+    _Atomic uint32_t interrupts = 0;
+    side_open(&a), side_open(&b);
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    static const enum lockq_how hows[] = {LOCKQ_BACKOFF, LOCKQ_QUEUE};
+    for (size_t i = 0; i < BASE_COUNT(hows); i++) {
+        struct os_wait wait = os_wait_ms(-1, &interrupts);
+        atomic_fetch_add(&interrupts, 1);
+        ck_assert_int_eq(lockq_take(b.q, &b.lock, hows[i], &wait, &b.claim), SHALE_CANCELLED);
+    }
+    ck_assert(!lockq_ticket_alive(a.q, 0, 1, next_of(&a)));
+    give(&a);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(the_first_live_ticket_is_found_among_thousands_of_dead_numbers)
+{
+    struct side a;
+    uint64_t n, m;
+    side_open(&a);
+    atomic_fetch_add(&a.lock.slot->next, 5000);
+    struct lockq_ticket *t = stand(&a, &n);
+    atomic_fetch_add(&a.lock.slot->next, 5000);
+    struct lockq_ticket *u = stand(&a, &m);
+    ck_assert_uint_eq(n, 5001);
+    ck_assert_uint_eq(lockq_ticket_first(a.q, 0, 1, m), n);
+    ck_assert_uint_eq(lockq_ticket_first(a.q, 0, n + 1, m), m);
+    leave(&a, t, n), leave(&a, u, m);
+    ck_assert_uint_eq(lockq_ticket_first(a.q, 0, 1, m), 0);
+    side_close(&a);
+}
+END_TEST
+
+/* Rule 5, with a ticket whose owner does nothing, as a stopped process. */
+START_TEST(h10_a_waiter_that_does_not_run_is_passed)
+{
+    struct side a, b;
+    uint64_t n;
+    side_open(&a), side_open(&b);
+    struct lockq_ticket *t = stand(&a, &n);
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 20000), SHALE_OK);
+    ck_assert_uint_ge(b.claim.waited_ns, 100 * MS);
+    ck_assert_uint_eq(b.lock.slot->skipped, 1);
+    ck_assert_uint_ge(atomic_load(&b.lock.slot->served), b.claim.ticket);
+    give(&b);
+    /* It is behind `served` now: nobody waits for it any more. */
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_OK);
+    give(&b);
+    leave(&a, t, n);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(h10_a_waiter_that_was_skipped_and_runs_has_its_place_back)
+{
+    struct side a, b;
+    side_open(&a), side_open(&b);
+    struct lockq_slot *slot = a.lock.slot;
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    atomic_store(&slot->skip_below, 50); /* all numbers below 51 were skipped */
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 20), SHALE_BUSY);
+    ck_assert_uint_eq(atomic_load(&slot->skip_below), 0); /* number 1 took its place back */
+    give(&a);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+/* ---- turns ---- */
+
+START_TEST(until_its_turn_is_over_only_the_owner_takes_the_lock_again)
+{
+    struct side a, b;
+    uint64_t n;
+    side_open(&a), side_open(&b);
+    a.lock.turn_ns = 3600 * 1000 * MS;
+    struct lockq_slot *slot = a.lock.slot;
+    atomic_fetch_add(&slot->next, 1); /* so that it goes by way of the queue, where turns begin */
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    give(&a);
+    struct lockq_ticket *t = stand(&b, &n);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_OK);
+        give(&a);
+    }
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
+    lockq_end_turn(a.q, &a.lock);
+    ck_assert_uint_eq(atomic_load(&slot->owner), 0);
+    ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_BUSY);
+    leave(&b, t, n);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(an_owner_whose_turn_is_over_gives_it_up_on_the_way_in_and_on_the_way_out)
+{
+    struct side a, b;
+    uint64_t n;
+    side_open(&a), side_open(&b);
+    struct lockq_slot *slot = a.lock.slot;
+    a.lock.turn_ns = 3600 * 1000 * MS;
+    for (int out = 0; out < 2; out++) {
+        atomic_fetch_add(&slot->next, 1);
+        ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+        if (out == 0) {
+            give(&a);
+        }
+        struct lockq_ticket *t = stand(&b, &n);
+        atomic_store(&slot->turn_end, (uint64_t)os_now() - 1);
+        uint32_t before = atomic_load(&slot->word[n % LOCKQ_WORDS]);
+        if (out == 0) {
+            ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_BUSY);
+        } else {
+            give(&a);
+        }
+        ck_assert_uint_eq(atomic_load(&slot->owner), 0);
+        ck_assert_uint_ne(atomic_load(&slot->word[n % LOCKQ_WORDS]), before); /* the head was woken */
+        leave(&b, t, n);
+    }
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+/* Another time namespace's clock, or noise: the owner is dead and its turn seems to last for ever. */
+START_TEST(h9_nobody_waits_long_for_a_turn_whatever_its_end_says)
+{
+    struct side a;
+    static const uint64_t ends[] = {UINT64_MAX / 2 - 1, UINT64_MAX, UINT64_MAX / 2 + 1, 0};
+    side_open(&a);
+    for (size_t i = 0; i < BASE_COUNT(ends); i++) {
+        atomic_fetch_add(&a.lock.slot->next, 1);
+        atomic_store(&a.lock.slot->owner, 4711);
+        atomic_store(&a.lock.slot->turn_end, ends[i]);
+        ck_assert_int_eq(take(&a, LOCKQ_QUEUE, 10000), SHALE_OK);
+        give(&a);
+    }
+    side_close(&a);
+}
+END_TEST
+
+/* ---- shared ---- */
+
+START_TEST(sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones)
+{
+    struct side a, b, c;
+    uint64_t n;
+    side_open_named(&a, "s"), side_open_named(&b, "s"), side_open_named(&c, "s");
+    a.lock.exclusive = b.lock.exclusive = false;
+    a.lock.label = "first";
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_uint_gt(b.claim.number, a.claim.number);
+    ck_assert_int_eq(take(&c, LOCKQ_QUEUE, 10), SHALE_BUSY);
+    assert_told("is held shared by ");
+    assert_told("label \"first\"");
+    give(&b);
+    struct lockq_ticket *t = stand(&c, &n);
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 20),
+                     SHALE_BUSY); /* the lock could be shared, but c stands there */
+    leave(&c, t, n);
+    give(&a);
+    ck_assert_int_eq(take(&c, LOCKQ_QUEUE, -1), SHALE_OK);
+    ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_BUSY);
+    give(&c);
+    side_close(&a), side_close(&b), side_close(&c);
+}
+END_TEST
+
+START_TEST(more_sharers_than_records_share_unlisted)
+{
+    enum { SHARERS = LOCKQ_RECORDS + 3 };
+    struct side s[SHARERS];
+    struct lockq_who who[LOCKQ_RECORDS];
+    unsigned count = 0;
+    for (int i = 0; i < SHARERS; i++) {
+        side_open_named(&s[i], "s");
+        s[i].lock.exclusive = false;
+        ck_assert_int_eq(take(&s[i], LOCKQ_QUEUE, -1), SHALE_OK);
+    }
+    struct lockq_lock seen = s[0].lock;
+    seen.fd = open_lock_file();
+    ck_assert_int_eq(lockq_record_read(s[0].q, &seen, who, &count), LOCKQ_SHARED);
+    ck_assert_uint_eq(count, LOCKQ_RECORDS);
+    os_close(&s[2].fd); /* as when it is killed: its record goes with it */
+    ck_assert_int_eq(lockq_record_read(s[0].q, &seen, who, &count), LOCKQ_SHARED);
+    ck_assert_uint_eq(count, LOCKQ_RECORDS - 1);
+    os_close(&seen.fd);
+    for (int i = 0; i < SHARERS; i++) {
+        if (i != 2) {
+            give(&s[i]);
+        }
+        side_close(&s[i]);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *tests[] = {
+        an_uncontended_lock_is_two_system_calls,
+        a_held_lock_is_busy_and_its_holder_is_named,
+        a_label_is_cut_between_characters_and_control_characters_do_not_reach_the_terminal,
+        fencing_numbers_grow_with_every_acquisition_and_over_a_lost_file,
+        a_newcomer_never_passes_a_live_ticket,
+        a_number_without_its_ticket_stands_for_nobody,
+        a_waiter_that_gives_up_leaves_no_ticket,
+        an_interrupt_ends_the_wait,
+        the_first_live_ticket_is_found_among_thousands_of_dead_numbers,
+        h10_a_waiter_that_does_not_run_is_passed,
+        h10_a_waiter_that_was_skipped_and_runs_has_its_place_back,
+        until_its_turn_is_over_only_the_owner_takes_the_lock_again,
+        an_owner_whose_turn_is_over_gives_it_up_on_the_way_in_and_on_the_way_out,
+        h9_nobody_waits_long_for_a_turn_whatever_its_end_says,
+        sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones,
+        more_sharers_than_records_share_unlisted,
+        NULL,
+    };
+    return run_suite("lockq", tests);
+}
