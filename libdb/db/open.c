@@ -330,6 +330,19 @@ static void adopt_stored_options(shale_db *db, const struct version_options *v)
     o->compression = (int)v->compression;
 }
 
+/* May this library work with what the manifest says, and do manifest and STATE speak of the same database? */
+static int check_version(shale_db *db, const struct version *v)
+{
+    if (memcmp(v->uuid, db->uuid, sizeof db->uuid) != 0) {
+        return err_set(
+            SHALE_CORRUPT,
+            "%s: STATE belongs to another database than the manifest: remove STATE while no process uses the "
+            "directory, and open again",
+            db->path);
+    }
+    return db->readonly ? SHALE_OK : version_check_writable(v);
+}
+
 /* ---- open ---- */
 
 static void set_write_lock(shale_db *db)
@@ -412,6 +425,9 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
     }
     if (rc == SHALE_OK) {
         rc = db_adopt(db);
+    }
+    if (rc == SHALE_OK) {
+        rc = check_version(db, atomic_load(&db->current)->version);
     }
     if (rc == SHALE_OK) {
         handle_link(db);

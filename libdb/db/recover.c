@@ -315,6 +315,12 @@ int db_recover(shale_db *db)
     } else if (rc == SHALE_OK) {
         rc = manifest_load(db->dirfd, manifest, UINT64_MAX, &loaded);
         v = loaded;
+        rc = rc == SHALE_NOTFOUND ? err_set(SHALE_CORRUPT,
+                                            "%s: CURRENT names MANIFEST-%06llu, which is missing: restore it "
+                                            "from a backup, or salvage with repair",
+                                            db->path, (unsigned long long)manifest)
+                                  : rc;
+        rc = rc == SHALE_OK ? version_check_writable(v) : rc;
     }
     if (rc == SHALE_OK) {
         rc = os_list(db->dirfd, note_name, &f);

@@ -71,11 +71,6 @@ static int sweep_name(void *ctx, const char *name)
     if (mem_parse_name(name, &segment)) {
         return !s->cold && segment < s->v->oldest ? os_unlink(s->db->dirfd, name) : SHALE_OK;
     }
-    if (manifest_parse_name(name, &number)) {
-        uint64_t current;
-        int rc = current_read(s->db->dirfd, &current);
-        return rc == SHALE_OK && number != current ? os_unlink(s->db->dirfd, name) : rc;
-    }
     if (wal_parse_tmp_name(name, "wal", &segment) || mem_parse_tmp_name(name, &segment)) {
         int rc = wal_sweep_tmp(s->db->dirfd, name);
         return rc == SHALE_BUSY ? SHALE_OK : rc;
@@ -89,7 +84,12 @@ int db_sweep_locked(shale_db *db, const struct version *v, uint64_t below_table,
     if (!cold) {
         s.spare = (uint32_t)atomic_load(&db->state->spare);
     }
-    return os_list(db->dirfd, sweep_name, &s);
+    uint64_t current;
+    int rc = os_list(db->dirfd, sweep_name, &s);
+    if (rc == SHALE_OK) {
+        rc = current_read(db->dirfd, &current);
+    }
+    return rc == SHALE_OK ? manifest_sweep(db->dirfd, current) : rc;
 }
 
 int db_sweep(shale_db *db)

@@ -206,7 +206,12 @@ static int load_version(shale_db *db, const struct db_view *cur, const struct st
             return manifest_advance(db->dirfd, cur->version, tuple->length, v);
         }
     }
-    return manifest_load(db->dirfd, tuple->manifest, tuple->length, v);
+    int rc = manifest_load(db->dirfd, tuple->manifest, tuple->length, v);
+    if (rc == SHALE_OK && cur != NULL) {
+        version_share(*v,
+                      cur->version); /* a rolled manifest names the same tables: their readers stay open */
+    }
+    return rc;
 }
 
 /* A view of exactly this tuple and active segment. SHALE_NOTFOUND (no text): a file is not there. */
