@@ -314,8 +314,9 @@ struct range_work {
 };
 
 /* One unit of a level: all of L0, or the best overlapping table. SHALE_NOTFOUND: nothing of the range is in
- * that level. */
-static int range_unit(struct range_work *w, unsigned level)
+ * that level, or as many units were done as it held at first (*left, UINT32_MAX before): others go on filling
+ * it, and a busy database would keep us for ever. */
+static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
 {
     struct db_view *view;
     struct compaction c;
@@ -335,7 +336,8 @@ static int range_unit(struct range_work *w, unsigned level)
     if (rc == SHALE_OK) {
         const struct version *v = view->version;
         version_overlap(v, level, w->lo, w->hi, &first, &count);
-        if (count == 0) {
+        *left = *left != UINT32_MAX ? *left : level == 0 ? 1 : count;
+        if (count == 0 || *left == 0) {
             rc = SHALE_NOTFOUND;
         } else if (db_level_output(w->db, v, level) != to) {
             rc = SHALE_BUSY; /* the base level moved meanwhile: look again */
@@ -347,6 +349,7 @@ static int range_unit(struct range_work *w, unsigned level)
             c.progress_total = w->total > w->done + c.bytes ? w->total : w->done + c.bytes;
             rc = db_compaction_run(w->db, view, &c);
             w->done += rc == SHALE_OK ? c.bytes : 0;
+            *left -= rc == SHALE_OK;
             rc = rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
         }
         db_view_unref(view);
@@ -374,8 +377,9 @@ static unsigned bottom_level(shale_db *db, uint64_t *bytes)
 static int range_level(struct range_work *w, unsigned level)
 {
     int64_t nap = 1000000;
+    uint32_t left = UINT32_MAX;
     for (;;) {
-        int rc = range_unit(w, level);
+        int rc = range_unit(w, level, &left);
         if (rc == SHALE_NOTFOUND) {
             return SHALE_OK;
         }
