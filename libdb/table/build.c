@@ -1,19 +1,19 @@
 /* build.c - writing a table, once, front to back.
  *
- *   add -> block -> (lz4) -> 1 MiB buffer -> pwrite, write-back started      finish: filter, index,
- * properties, footer, surplus space cut, fsync, rename
+ *   add -> block -> (lz4) -> 1 MiB buffer -> pwrite, write-back started
+ *   finish: filter, index, sums, properties, footer; surplus space cut, fsync, rename
  *
  * [I-17] The file is NNN.sst.tmp until it is whole and on disk, and byte 0 of it is locked by its writer. A
- * killed writer leaves the .tmp with the lock free: an orphan, which anybody who can lock it may unlink. That
- * is also why the writer, once it has the lock, looks whether the file still has its name: between creating
- * and locking, a sweeper may have taken it for an orphan.
+ * killed writer leaves the .tmp with the lock free: an orphan, which anybody who can lock it may unlink.
+ * That is also why the writer, once it has the lock, looks whether the file still has its name: between
+ * creating and locking, a sweeper may have taken it for an orphan.
  *
  * Space is allocated 4 MiB ahead, so that the file lies in few extents and a full device shows early, and
- * write-back starts every 1 MiB, so that neither the final fsync nor the kernel's dirty-page throttling stops
- * anybody for long.
+ * write-back starts every 1 MiB, so that neither the final fsync nor the kernel's dirty-page throttling
+ * stops anybody for long.
  *
- * A block's separator is known only when the first key of the next block is: so one finished block's last key
- * waits.
+ * A block's separator is known only when the first key of the next block is: so one finished block's last
+ * key waits.
  */
 #include "table/block.h"
 #include "table/filter.h"
@@ -25,10 +25,10 @@
 #define BUILD_CHUNK   (1u << 20)
 #define BUILD_AHEAD   (UINT64_C(4) << 20)
 #define BUILD_RETRIES 16
-/* A bigger block stays raw: it holds one huge value, and a reader can use that in place instead of unpacking
- * it whole. */
+/* A bigger block stays raw: it holds one huge value, and a reader can use that in place instead of
+ * unpacking it whole. */
 #define BUILD_LZ4_MAX (64u << 20)
-#define BUILD_KEEP    (4u << 20) /* a buffer that a big value made larger than this is given back */
+#define BUILD_KEEP    (4u << 20) /* a buffer that a big value made larger is given back */
 
 struct table_builder {
     int dirfd, fd;
@@ -85,8 +85,8 @@ static int check_name(const struct table_builder *b)
     return mine.st_dev == named.st_dev && mine.st_ino == named.st_ino ? SHALE_OK : SHALE_BUSY;
 }
 
-/* SHALE_BUSY: somebody takes, or took, the .tmp for an orphan. Where something else is wrong an orphan may be
- * left: its lock is free, the next sweep takes it. */
+/* SHALE_BUSY: somebody takes, or took, the .tmp for an orphan. Where something else is wrong an orphan may
+ * be left: its lock is free, the next sweep takes it. */
 static int create_locked(struct table_builder *b)
 {
     int rc = os_open(b->dirfd, b->tmp, O_RDWR | O_CREAT | O_EXCL, b->options.mode, &b->fd);
@@ -201,12 +201,6 @@ static int put_bytes(struct table_builder *b, const void *p, size_t size)
 static uint64_t position(const struct table_builder *b)
 {
     return b->written + b->out.size;
-}
-
-static int pad(struct table_builder *b)
-{
-    static const unsigned char zeros[TABLE_ALIGN];
-    return put_bytes(b, zeros, (size_t)(align_up(position(b), TABLE_ALIGN) - position(b)));
 }
 
 /* One block with its trailer; bytes has the room for it. */
@@ -340,33 +334,71 @@ uint64_t table_build_entries(const struct table_builder *b)
 
 /* ---- the end of the file ---- */
 
-static int put_filter(struct table_builder *b, struct table_footer *f)
+static int pad(struct buf *tail, uint64_t from)
 {
-    size_t keys = b->hashes.size / sizeof(uint64_t);
-    if (b->options.bloom_bits == 0) {
-        return SHALE_OK;
-    }
-    uint64_t *hashes = (uint64_t *)(void *)b->hashes.data; /* from malloc: aligned */
-    int rc = filter_build(hashes, keys, b->options.bloom_bits, &b->raw);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    f->filter_probes = filter_probes(b->options.bloom_bits);
-    f->filter_size = b->raw.size;
-    return put_block(b, &b->raw, b->raw.size, TABLE_FILTER, TABLE_RAW);
+    static const unsigned char zeros[TABLE_ALIGN];
+    uint64_t at = from + tail->size;
+    return buf_append(tail, zeros, (size_t)(align_up(at, TABLE_ALIGN) - at));
 }
 
-static int put_index(struct table_builder *b, struct table_footer *f)
+/* Filter and index behind the data, as they will lie in the file from f->data_size on. */
+static int build_tail(const struct table_builder *b, struct table_footer *f, struct buf *tail)
 {
-    int rc = index_finish(&b->index, &b->raw);
-    if (rc == SHALE_OK && b->raw.size > UINT32_MAX) {
-        rc = err_set(SHALE_TOOBIG, "too many blocks for one table");
+    const uint64_t *hashes = (const uint64_t *)(const void *)b->hashes.data; /* from malloc: aligned */
+    unsigned bits = b->options.bloom_bits;
+    int rc = pad(tail, f->data_size);
+    size_t from = tail->size;
+    if (rc == SHALE_OK && bits != 0) {
+        rc = filter_build(hashes, b->hashes.size / sizeof *hashes, bits, tail);
     }
     if (rc != SHALE_OK) {
         return rc;
     }
-    f->index_size = b->raw.size;
-    return put_block(b, &b->raw, b->raw.size, TABLE_INDEX, TABLE_RAW);
+    f->filter_probes = filter_probes(bits);
+    f->filter_size = tail->size - from;
+    rc = pad(tail, f->data_size);
+    from = tail->size;
+    if (rc == SHALE_OK) {
+        rc = index_finish(&b->index, tail);
+    }
+    f->index_size = tail->size - from;
+    return rc;
+}
+
+/* A checksum for each page of the tail. */
+static int build_sums(const struct table_builder *b, const struct table_footer *f, const struct buf *tail,
+                      struct buf *sums)
+{
+    uint64_t from = f->data_size, to = from + tail->size;
+    uint64_t pages = (to + TABLE_PAGE - 1) / TABLE_PAGE - from / TABLE_PAGE;
+    sums->size = 0;
+    int rc = buf_reserve(sums, pages * 8 + sizeof(struct table_trailer));
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        struct tail_range r = tail_range(from, to, i);
+        put_u64(sums->data + i * 8, tail_sum(tail->data + (r.begin - from), r, b->number));
+    }
+    sums->size = pages * 8;
+    return SHALE_OK;
+}
+
+static int put_filter_and_index(struct table_builder *b, struct table_footer *f)
+{
+    struct buf tail = {NULL, 0, 0};
+    int rc = build_tail(b, f, &tail);
+    if (rc == SHALE_OK) {
+        rc = build_sums(b, f, &tail, &b->raw);
+    }
+    if (rc == SHALE_OK) {
+        rc = put_bytes(b, tail.data, tail.size);
+    }
+    if (rc == SHALE_OK) {
+        rc = put_block(b, &b->raw, b->raw.size, TABLE_SUMS, TABLE_RAW);
+    }
+    buf_release(&tail);
+    return rc;
 }
 
 static int put_properties(struct table_builder *b, struct table_footer *f)
@@ -410,16 +442,7 @@ static int put_tail(struct table_builder *b)
 {
     struct table_footer f = {.magic = TABLE_MAGIC, .format = TABLE_FORMAT, .number = b->number};
     f.data_size = position(b);
-    int rc = pad(b);
-    if (rc == SHALE_OK) {
-        rc = put_filter(b, &f);
-    }
-    if (rc == SHALE_OK) {
-        rc = pad(b);
-    }
-    if (rc == SHALE_OK) {
-        rc = put_index(b, &f);
-    }
+    int rc = put_filter_and_index(b, &f);
     if (rc == SHALE_OK) {
         rc = put_properties(b, &f);
     }

@@ -32,16 +32,16 @@ int filter_build(const uint64_t *hashes, size_t n, unsigned bits_a_key, struct b
     if (lines > UINT32_MAX / FILTER_LINE) {
         return err_set(SHALE_TOOBIG, "too many keys for one table's filter");
     }
-    out->size = 0;
-    int rc = buf_reserve(out, lines * FILTER_LINE + sizeof(struct table_trailer));
+    int rc = buf_reserve(out, lines * FILTER_LINE);
     if (rc != SHALE_OK) {
         return rc;
     }
-    out->size = lines * FILTER_LINE;
-    memset(out->data, 0, out->size);
+    unsigned char *first = out->data + out->size;
+    out->size += lines * FILTER_LINE;
+    memset(first, 0, lines * FILTER_LINE);
     uint32_t probes = filter_probes(bits_a_key);
     for (size_t k = 0; k < n; k++) {
-        unsigned char *line = out->data + filter_line(hashes[k], (uint32_t)lines) * FILTER_LINE;
+        unsigned char *line = first + filter_line(hashes[k], (uint32_t)lines) * FILTER_LINE;
         uint64_t bits = 0;
         for (uint32_t i = 0; i < probes; i++) {
             bits = i % 7 == 0 ? filter_bits(hashes[k], i) : bits << 9;

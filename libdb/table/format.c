@@ -55,9 +55,10 @@ bool table_layout(const struct table_footer *f, uint64_t file_size, struct table
         return false;
     }
     at->filter = align_up(f->data_size, TABLE_ALIGN);
-    uint64_t filter_end = f->filter_size != 0 ? at->filter + f->filter_size + trailer : at->filter;
-    at->index = align_up(filter_end, TABLE_ALIGN);
-    at->properties = at->index + f->index_size + trailer;
+    at->index = align_up(at->filter + f->filter_size, TABLE_ALIGN);
+    at->sums = at->index + f->index_size;
+    at->pages = (at->sums + TABLE_PAGE - 1) / TABLE_PAGE - f->data_size / TABLE_PAGE;
+    at->properties = at->sums + at->pages * 8 + trailer;
     at->footer = at->properties + f->properties_size + trailer;
     return at->footer + sizeof(struct table_footer) == file_size;
 }

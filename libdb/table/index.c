@@ -1,89 +1,152 @@
 /* index.c - the index of a table's blocks: see index.h. */
 #include "table/index.h"
 
+static int malformed(const struct table_index *x)
+{
+    return err_set(SHALE_CORRUPT, "%s: index: malformed", x->tail->name);
+}
+
 static inline uint64_t head_at(const struct table_index *x, uint32_t i)
 {
     return get_u64(x->heads + (size_t)i * 8);
 }
 
-bool index_open(struct table_index *x, const unsigned char *data, uint64_t size, uint64_t data_size)
+static uint32_t groups_of(uint32_t count)
 {
+    return count / INDEX_GROUP + (count % INDEX_GROUP != 0);
+}
+
+int index_open(struct table_index *x, const struct table_tail *tail, const unsigned char *data, uint64_t size)
+{
+    *x = (struct table_index){.tail = tail};
     if (size < INDEX_HEADER) {
-        return false;
+        return malformed(x);
+    }
+    int rc = tail_need(tail, data, INDEX_HEADER);
+    if (rc != SHALE_OK) {
+        return rc;
     }
     uint32_t count = get_u32(data), prefix = get_u32(data + 4), separators = get_u32(data + 8);
+    uint64_t first = INDEX_HEADER + (uint64_t)groups_of(count) * 8 + align_up(prefix, 8);
     uint64_t arrays = (uint64_t)count * (8 + sizeof(struct index_entry) + 4);
-    if (count == 0 || get_u32(data + 12) != 0 || INDEX_HEADER + arrays + prefix + separators != size) {
-        return false;
+    if (count == 0 || get_u32(data + 12) != 0 || first + arrays + separators != size) {
+        return malformed(x);
     }
     x->count = count;
+    x->groups = groups_of(count);
     x->prefix_size = prefix;
     x->separators_size = separators;
-    x->heads = data + INDEX_HEADER;
+    x->tops = data + INDEX_HEADER;
+    x->prefix = x->tops + (size_t)x->groups * 8;
+    x->heads = data + first;
     x->entries = x->heads + (size_t)count * 8;
     x->ends = x->entries + (size_t)count * sizeof(struct index_entry);
-    x->prefix = x->ends + (size_t)count * 4;
-    x->separators = x->prefix + prefix;
-    x->data_size = data_size;
-    return true;
+    x->separators = x->ends + (size_t)count * 4;
+    return tail_need(tail, data, (size_t)first);
 }
 
-bool index_at(const struct table_index *x, uint32_t i, struct index_entry *e)
+int index_at(const struct table_index *x, uint32_t i, struct index_entry *e)
 {
-    memcpy(e, x->entries + (size_t)i * sizeof *e, sizeof *e);
-    return e->offset <= x->data_size && e->stored <= e->raw &&
-           (uint64_t)e->stored + sizeof(struct table_trailer) <= x->data_size - e->offset;
+    const unsigned char *p = x->entries + (size_t)i * sizeof *e;
+    int rc = tail_need(x->tail, p, sizeof *e);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
+    }
+    memcpy(e, p, sizeof *e);
+    uint64_t data_size = x->tail->from; /* the tail begins where the data ends */
+    bool inside = e->offset <= data_size && e->stored <= e->raw &&
+                  (uint64_t)e->stored + sizeof(struct table_trailer) <= data_size - e->offset;
+    return BASE_LIKELY(inside) ? SHALE_OK : malformed(x);
 }
 
-bool index_separator(const struct table_index *x, uint32_t i, struct slice *suffix)
+/* Separator i without the prefix. */
+static int separator_at(const struct table_index *x, uint32_t i, struct slice *suffix)
 {
-    uint32_t from = i == 0 ? 0 : get_u32(x->ends + ((size_t)i - 1) * 4);
-    uint32_t to = get_u32(x->ends + (size_t)i * 4);
+    const unsigned char *p = x->ends + (size_t)i * 4;
+    int rc = tail_need(x->tail, i == 0 ? p : p - 4, i == 0 ? 4 : 8);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    uint32_t from = i == 0 ? 0 : get_u32(p - 4), to = get_u32(p);
     if (from > to || to > x->separators_size) {
-        return false;
+        return malformed(x);
     }
     *suffix = slice_make(x->separators + from, to - from);
-    return true;
+    return from != to ? tail_need(x->tail, suffix->data, suffix->size) : SHALE_OK;
 }
 
-/* The first of all heads that is >= h, without branches. */
-static uint32_t heads_from(const struct table_index *x, uint64_t h)
+/* The first of n > 0 heads that is >= h, or n. Without branches: which way a search turns cannot be
+ * predicted. */
+static inline uint32_t heads_from(const unsigned char *heads, uint32_t n, uint64_t h)
 {
-    uint32_t base = 0, n = x->count;
+    uint32_t base = 0;
     while (n > 1) {
         uint32_t half = n / 2;
-        base += (uint32_t)(head_at(x, base + half - 1) < h) * half;
+        base += (uint32_t)(get_u64(heads + (size_t)(base + half - 1) * 8) < h) * half;
         n -= half;
     }
-    return base + (uint32_t)(head_at(x, base) < h);
+    return base + (uint32_t)(get_u64(heads + (size_t)base * 8) < h);
 }
 
-bool index_find(const struct table_index *x, struct slice key, uint32_t *block)
+/* The first block whose head is >= h, or count; its head may be read. */
+static int first_from(const struct table_index *x, uint64_t h, uint32_t *at)
 {
-    struct slice prefix = slice_make(x->prefix, x->prefix_size);
-    if (prefix.size != 0 && (key.size < prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)) {
-        *block = slice_compare(key, prefix) < 0 ? 0 : x->count;
-        return true;
+    uint32_t group = heads_from(x->tops, x->groups, h);
+    if (group == x->groups) {
+        *at = x->count;
+        return SHALE_OK;
     }
-    struct slice suffix = slice_make(key.data + prefix.size, key.size - prefix.size);
-    uint64_t h = key_head(suffix);
-    uint32_t lo = heads_from(x, h);
-    uint32_t hi = lo;
-    if (lo < x->count && head_at(x, lo) == h) {
-        hi = h == UINT64_MAX ? x->count : heads_from(x, h + 1);
+    uint32_t from = group * INDEX_GROUP;
+    uint32_t n = x->count - from < INDEX_GROUP ? x->count - from : INDEX_GROUP;
+    const unsigned char *heads = x->heads + (size_t)from * 8;
+    int rc = tail_need(x->tail, heads, (size_t)n * 8);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
     }
-    while (lo < hi) { /* heads tie: the separators decide */
+    uint32_t i = heads_from(heads, n, h);
+    *at = from + i;
+    return BASE_LIKELY(i < n) ? SHALE_OK : malformed(x); /* its top said otherwise */
+}
+
+/* Among the separators [lo, hi), whose heads equal the suffix's. */
+static int search_ties(const struct table_index *x, struct slice suffix, uint32_t lo, uint32_t hi,
+                       uint32_t *block)
+{
+    while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        struct slice s;
-        if (!index_separator(x, mid, &s)) {
-            return false;
+        struct slice s = {NULL, 0};
+        int rc = separator_at(x, mid, &s);
+        if (rc != SHALE_OK) {
+            return rc;
         }
         bool behind = slice_compare(s, suffix) < 0;
         lo = behind ? mid + 1 : lo;
         hi = behind ? hi : mid;
     }
     *block = lo;
-    return true;
+    return SHALE_OK;
+}
+
+int index_find(const struct table_index *x, struct slice key, uint32_t *block)
+{
+    struct slice prefix = slice_make(x->prefix, x->prefix_size);
+    if (prefix.size != 0 && (key.size < prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)) {
+        *block = slice_compare(key, prefix) < 0 ? 0 : x->count;
+        return SHALE_OK;
+    }
+    struct slice suffix = slice_make(key.data + prefix.size, key.size - prefix.size);
+    uint64_t h = key_head(suffix);
+    uint32_t lo, hi = x->count;
+    int rc = first_from(x, h, &lo);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
+    }
+    if (lo == x->count || head_at(x, lo) != h) {
+        *block = lo;
+        return SHALE_OK;
+    }
+    rc = h != UINT64_MAX ? first_from(x, h + 1, &hi) : SHALE_OK;
+    return rc == SHALE_OK ? search_ties(x, suffix, lo, hi, block) : rc;
 }
 
 /* ---- building ---- */
@@ -153,41 +216,48 @@ static struct slice separator(const struct index_builder *b, uint32_t i)
     return slice_make(b->separators.data + from, get_u32(b->ends.data + (size_t)i * 4) - from);
 }
 
-int index_finish(struct index_builder *b, struct buf *out)
+/* heads and tops, and the separators without the prefix, at p. */
+static void put_separators(const struct index_builder *b, size_t prefix, unsigned char *tops,
+                           unsigned char *heads, unsigned char *ends, unsigned char *p)
 {
-    uint32_t n = b->count;
-    size_t prefix = n > 1 ? common_prefix(separator(b, 0), separator(b, n - 1)) : 0;
-    size_t separators = b->separators.size - prefix * n;
-    size_t size = INDEX_HEADER + (size_t)n * (8 + sizeof(struct index_entry) + 4) + prefix + separators;
-    out->size = 0;
-    int rc = buf_reserve(out, size + sizeof(struct table_trailer));
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    unsigned char *heads = out->data + INDEX_HEADER;
-    unsigned char *entries = heads + (size_t)n * 8;
-    unsigned char *ends = entries + b->entries.size;
-    unsigned char *p = ends + (size_t)n * 4;
-    put_u32(out->data, n);
-    put_u32(out->data + 4, (uint32_t)prefix);
-    put_u32(out->data + 8, (uint32_t)separators);
-    put_u32(out->data + 12, 0);
-    memcpy(entries, b->entries.data, b->entries.size);
-    if (prefix != 0) {
-        memcpy(p, b->separators.data, prefix);
-    }
-    p += prefix;
     const unsigned char *first = p;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < b->count; i++) {
         struct slice s = separator(b, i);
         struct slice suffix = slice_make(s.data + prefix, s.size - prefix);
         put_u64(heads + (size_t)i * 8, key_head(suffix));
+        put_u64(tops + (size_t)(i / INDEX_GROUP) * 8, key_head(suffix)); /* the group's last one stays */
         if (suffix.size != 0) {
             memcpy(p, suffix.data, suffix.size);
         }
         p += suffix.size;
         put_u32(ends + (size_t)i * 4, (uint32_t)(p - first));
     }
-    out->size = size;
+}
+
+int index_finish(const struct index_builder *b, struct buf *out)
+{
+    size_t n = b->count;
+    size_t prefix = n > 1 ? common_prefix(separator(b, 0), separator(b, b->count - 1)) : 0;
+    size_t separators = b->separators.size - prefix * n;
+    size_t tops = (size_t)groups_of(b->count) * 8, padded = (size_t)align_up(prefix, 8);
+    size_t size = INDEX_HEADER + tops + padded + n * (8 + sizeof(struct index_entry) + 4) + separators;
+    int rc = buf_reserve(out, size);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    unsigned char *p = out->data + out->size;
+    out->size += size;
+    put_u32(p, b->count);
+    put_u32(p + 4, (uint32_t)prefix);
+    put_u32(p + 8, (uint32_t)separators);
+    put_u32(p + 12, 0);
+    unsigned char *at_tops = p + INDEX_HEADER, *at_prefix = at_tops + tops, *heads = at_prefix + padded;
+    unsigned char *entries = heads + n * 8, *ends = entries + b->entries.size;
+    memset(at_prefix, 0, padded);
+    if (prefix != 0) {
+        memcpy(at_prefix, b->separators.data, prefix);
+    }
+    memcpy(entries, b->entries.data, b->entries.size);
+    put_separators(b, prefix, at_tops, heads, ends, ends + n * 4);
     return SHALE_OK;
 }

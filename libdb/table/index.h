@@ -1,22 +1,26 @@
 /* index.h - which block holds a key: one flat block for the whole table, used in place in the mapping.
  *
  *   u32 count | u32 prefix_size | u32 separators_size | u32 zero
- *   u64 head[count]                          first 8 bytes of the separator behind the prefix, as a
- * big-endian number {u64 offset, u32 stored, u32 raw}[count] the data block: where, its bytes in the file and
- * unpacked; equal: raw u32 end[count]                           where the separator ends among the separators
- *   prefix | separators
+ *   u64 top[count / 64, rounded up]           the last head of each 64
+ *   prefix                                    common to all separators; zeros up to a multiple of 8
+ *   u64 head[count]                           first 8 bytes of the separator behind the prefix, big-endian
+ *   {u64 offset, u32 stored, u32 raw}[count]  the data block: where, its bytes in the file, and unpacked
+ *   u32 end[count]                            where the separator ends among the separators
+ *   separators
  *
- * Separator i is at least the last key of block i and smaller than the first of block i + 1, and as short as
- * that allows; the last one is the table's last key. So the block for a key is the first whose separator is
- * not smaller. Heads decide nearly always, and lie in one array: a search over 16,000 blocks stays inside the
- * second-level cache. A separator is looked at only where heads tie.
+ * Separator i is at least the last key of block i and smaller than the first of block i + 1, and as short
+ * as that allows; the last one is the table's last key. So the block for a key is the first whose separator
+ * is not smaller. Heads decide nearly always; a separator is looked at only where heads tie. The search
+ * goes through the tops, then through 64 heads that lie side by side: of a table that was just opened,
+ * three or four pages are faulted in and verified, however large its index is.
  */
 #ifndef TABLE_INDEX_H
 #define TABLE_INDEX_H
 
-#include "table/format.h"
+#include "table/tail.h"
 
 #define INDEX_HEADER 16u
+#define INDEX_GROUP  64u
 
 struct index_entry {
     uint64_t offset;
@@ -25,19 +29,19 @@ struct index_entry {
 _Static_assert(sizeof(struct index_entry) == 16, "doc/format says 16");
 
 struct table_index {
-    uint32_t count, prefix_size, separators_size;
-    const unsigned char *heads, *entries, *ends, *prefix, *separators;
-    uint64_t data_size; /* of the data blocks: no entry may point beyond */
+    const struct table_tail *tail;
+    uint32_t count, groups, prefix_size, separators_size;
+    const unsigned char *tops, *prefix, *heads, *entries, *ends, *separators;
 };
 
-/* false: malformed. The bytes stay the caller's. */
-bool index_open(struct table_index *x, const unsigned char *data, uint64_t size, uint64_t data_size);
-/* Entry i < count, its block inside the data. false: malformed. */
-bool index_at(const struct table_index *x, uint32_t i, struct index_entry *e);
-/* The first block whose separator is >= key; count: the key lies behind all. false: malformed. */
-bool index_find(const struct table_index *x, struct slice key, uint32_t *block);
-/* Separator i without the prefix. false: malformed. */
-bool index_separator(const struct table_index *x, uint32_t i, struct slice *suffix);
+/* Of the index_size bytes at data, in the tail. The functions return SHALE_CORRUPT or SHALE_IO, with a
+ * text, for what is malformed or cannot be read. */
+int index_open(struct table_index *x, const struct table_tail *tail, const unsigned char *data,
+               uint64_t size);
+/* Entry i < count, its block inside the data. */
+int index_at(const struct table_index *x, uint32_t i, struct index_entry *e);
+/* The first block whose separator is >= key; count: the key lies behind all. */
+int index_find(const struct table_index *x, struct slice key, uint32_t *block);
 
 struct index_builder {
     struct buf entries, ends, separators;
@@ -46,6 +50,6 @@ struct index_builder {
 void index_builder_release(struct index_builder *b);
 /* A block whose last key is `last`; next: the first key of the block behind it, NULL: there is none. */
 int index_add(struct index_builder *b, struct index_entry e, struct slice last, const struct slice *next);
-int index_finish(struct index_builder *b, struct buf *out); /* out is replaced, with room for a trailer */
+int index_finish(const struct index_builder *b, struct buf *out); /* appends */
 
 #endif

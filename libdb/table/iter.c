@@ -65,7 +65,7 @@ static int load(struct table_iter *it, uint32_t i)
     if (it->loaded && it->block == i) {
         return SHALE_OK;
     }
-    int rc = table_entry(it->table, i, &e);
+    int rc = index_at(&it->table->index, i, &e);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -88,7 +88,7 @@ static int show(struct table_iter *it, uint32_t at)
     struct block_entry e;
     struct index_entry where;
     if (BASE_UNLIKELY(!block_at(&it->parts, at, &e))) {
-        int rc = table_entry(it->table, it->block, &where);
+        int rc = index_at(&it->table->index, it->block, &where);
         return rc == SHALE_OK ? table_damaged(it->table, where.offset, "malformed") : rc;
     }
     it->key = e.suffix;
@@ -137,22 +137,20 @@ int table_iter_last(struct table_iter *it)
     return show_last(it, it->table->index.count - 1);
 }
 
-/* Loads the block that holds the first entry >= key, *at in it; *at may be count: then it is the next block's
- * first. */
+/* Loads the block that holds the first entry >= key, *at in it; *at may be count: then it is the next
+ * block's first. */
 static int locate(struct table_iter *it, struct slice key, uint32_t *block, uint32_t *at, bool *equal)
 {
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
     it->valid = false;
-    if (!index_find(&it->table->index, key, block)) {
-        return err_set(SHALE_CORRUPT, "%s: index: malformed", it->table->name);
-    }
-    if (*block == it->table->index.count) {
-        return SHALE_NOTFOUND;
+    int rc = index_find(&it->table->index, key, block);
+    if (rc != SHALE_OK || *block == it->table->index.count) {
+        return rc != SHALE_OK ? rc : SHALE_NOTFOUND;
     }
     struct index_entry e;
-    int rc = load(it, *block);
+    rc = load(it, *block);
     if (rc == SHALE_OK && !block_search(&it->parts, key, at, equal)) {
-        rc = table_entry(it->table, *block, &e);
+        rc = index_at(&it->table->index, *block, &e);
         return rc == SHALE_OK ? table_damaged(it->table, e.offset, "malformed") : rc;
     }
     return rc;

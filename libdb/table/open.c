@@ -1,9 +1,9 @@
 /* open.c - opening a table: the footer with pread, then the mapping and what stands behind the data.
  *
- * Filter, index and properties are verified here, whole: every get needs them, and they are a hundredth of
- * the file. Data blocks wait until somebody wants them. Where no mapping can be had (map count exhausted) the
- * tail is read into memory, the descriptor stays open, and data blocks are read with pread, through the
- * cache.
+ * Properties and the sums of filter and index are verified here; filter, index and data blocks wait until
+ * somebody wants them. Where no mapping can be had (map count exhausted) all that is behind the data is
+ * read into memory and verified, the descriptor stays open, and data blocks are read with pread, through
+ * the cache.
  */
 #include "table/read.h"
 
@@ -54,7 +54,8 @@ static int check_footer(struct table *t, int fd)
     }
     if (f->format != TABLE_FORMAT || (f->incompat & ~TABLE_INCOMPAT) != 0) {
         return err_set(SHALE_MISMATCH,
-                       "%s: format %u with features %#llx; this library reads format %u, features %#llx",
+                       "%s: format %u with features %#llx; this library reads "
+                       "format %u, features %#llx",
                        t->name, f->format, (unsigned long long)f->incompat, TABLE_FORMAT,
                        (unsigned long long)TABLE_INCOMPAT);
     }
@@ -67,74 +68,76 @@ static int check_footer(struct table *t, int fd)
     return SHALE_OK;
 }
 
-/* The mapping, or else the tail in memory; a table must be readable even when a process has too many
+/* The mapping, or else the file's end in memory; a table must be readable even when a process has too many
  * mappings. */
-static int take_tail(struct table *t, int *fd)
+static int take_end(struct table *t, int *fd)
 {
-    size_t size = (size_t)(t->size - t->at.filter);
+    size_t size = (size_t)(t->size - t->footer.data_size);
     void *map;
     if (os_map(*fd, (size_t)t->size, false, &map) == SHALE_OK) {
         t->map = map;
-        t->tail = t->map + t->at.filter;
-        int rc = os_map_populate_read(t->map, (size_t)t->at.filter, size);
-        return rc == SHALE_OK ? rc : err_wrap(rc, "%s: index", t->name);
+        t->end = t->map + t->footer.data_size;
+        int rc = os_map_populate_read(t->map, (size_t)t->at.sums, (size_t)(t->size - t->at.sums));
+        return rc == SHALE_OK ? rc : err_wrap(rc, "%s: properties", t->name);
     }
     err_clear();
     t->fd = *fd;
     *fd = -1;
-    t->tail = aligned_alloc(TABLE_ALIGN, align_up(size, TABLE_ALIGN));
-    if (t->tail == NULL) {
-        return err_set(SHALE_NOMEM, "%s: no memory for the index (%zu bytes)", t->name, size);
-    }
-    return read_exactly(t, t->fd, t->tail, size, t->at.filter);
-}
-
-static bool zeros(const unsigned char *p, uint64_t size)
-{
-    unsigned char any = 0;
-    for (uint64_t i = 0; i < size; i++) {
-        any |= p[i];
-    }
-    return any == 0;
+    t->end = base_alloc(size);
+    return t->end != NULL ? read_exactly(t, t->fd, t->end, size, t->footer.data_size) : SHALE_NOMEM;
 }
 
 static int check_section(const struct table *t, uint64_t offset, uint64_t size, enum table_kind kind,
                          const char *what)
 {
-    int rc = table_unseal(t->tail + (offset - t->at.filter), size, size, kind, TABLE_RAW, t->number, offset);
+    int rc =
+        table_unseal(t->end + (offset - t->footer.data_size), size, size, kind, TABLE_RAW, t->number, offset);
     return rc == SHALE_OK ? rc : err_wrap(rc, "%s: %s at %llu", t->name, what, (unsigned long long)offset);
+}
+
+/* Bits for the tail's pages; without a mapping all of them are verified now. */
+static int open_tail(struct table *t)
+{
+    size_t words = ((size_t)t->at.pages + 63) / 64;
+    t->tail = (struct table_tail){.bytes = t->end,
+                                  .from = t->footer.data_size,
+                                  .to = t->at.sums,
+                                  .sums = t->end + (t->at.sums - t->footer.data_size),
+                                  .ready = base_calloc(words, sizeof *t->tail.ready),
+                                  .map = t->map,
+                                  .verify = t->verify,
+                                  .number = t->number,
+                                  .name = t->name};
+    int rc = t->tail.ready != NULL ? SHALE_OK : SHALE_NOMEM;
+    for (uint64_t i = 0; t->map == NULL && rc == SHALE_OK && i < t->at.pages; i++) {
+        rc = tail_check(&t->tail, i);
+    }
+    return rc;
 }
 
 static int open_sections(struct table *t)
 {
     const struct table_footer *f = &t->footer;
-    uint64_t filter_end = f->filter_size != 0 ? f->filter_size + sizeof(struct table_trailer) : 0;
-    int rc = f->filter_size != 0 ? check_section(t, t->at.filter, f->filter_size, TABLE_FILTER, "filter")
-                                 : SHALE_OK;
-    if (rc == SHALE_OK) {
-        rc = check_section(t, t->at.index, f->index_size, TABLE_INDEX, "index");
-    }
+    const unsigned char *filter = t->end + (t->at.filter - f->data_size);
+    int rc = check_section(t, t->at.sums, t->at.pages * 8, TABLE_SUMS, "sums");
     if (rc == SHALE_OK) {
         rc = check_section(t, t->at.properties, f->properties_size, TABLE_PROPERTIES, "properties");
+    }
+    if (rc == SHALE_OK) {
+        rc = open_tail(t);
     }
     if (rc != SHALE_OK) {
         return rc;
     }
-    if (!zeros(t->tail + filter_end, t->at.index - t->at.filter - filter_end)) {
-        return damaged_file(t, "padding is not zero");
-    }
-    if (!filter_open(&t->filter, t->tail, f->filter_size, f->filter_probes)) {
+    if (!filter_open(&t->filter, filter, f->filter_size, f->filter_probes)) {
         return damaged_file(t, "filter: malformed");
     }
-    if (!index_open(&t->index, t->tail + (t->at.index - t->at.filter), f->index_size, f->data_size)) {
-        return damaged_file(t, "index: malformed");
-    }
-    return SHALE_OK;
+    return index_open(&t->index, &t->tail, t->end + (t->at.index - f->data_size), f->index_size);
 }
 
 static int open_properties(struct table *t)
 {
-    const unsigned char *p = t->tail + (t->at.properties - t->at.filter);
+    const unsigned char *p = t->end + (t->at.properties - t->footer.data_size);
     struct table_fixed_properties f;
     if (t->footer.properties_size < sizeof f) {
         return damaged_file(t, "properties: malformed");
@@ -196,7 +199,7 @@ int table_open(int dirfd, uint64_t number, uint64_t size, struct cache *cache, b
         rc = check_footer(t, fd);
     }
     if (rc == SHALE_OK) {
-        rc = take_tail(t, &fd);
+        rc = take_end(t, &fd);
     }
     if (rc == SHALE_OK) {
         rc = open_sections(t);
@@ -233,7 +236,7 @@ static void drop_cached(struct table *t)
         struct index_entry e;
         if (word == 0) {
             i |= 63;
-        } else if ((word >> i % 64 & 1) != 0 && index_at(&t->index, i, &e)) {
+        } else if ((word >> i % 64 & 1) != 0 && index_at(&t->index, i, &e) == SHALE_OK) {
             cache_remove(t->cache, t->cache_id, e.offset);
         }
     }
@@ -249,10 +252,11 @@ void table_unref(struct table *t)
     if (t->map != NULL) {
         os_unmap(t->map, (size_t)t->size);
     } else {
-        free(t->tail);
+        free(t->end);
     }
     os_close(&t->fd);
     free(t->seen);
+    free(t->tail.ready);
     table_info_release(&t->info);
     free(t);
 }

@@ -7,8 +7,8 @@
  *
  * Everything else (lz4, no mapping) goes through the cache, or into memory of its own where there is none.
  *
- * A matching checksum proves nothing about the structure: all positions from the file are checked against its
- * bounds where they are used, so that no file, however it came about, makes a reader leave its memory.
+ * A matching checksum proves nothing about the structure: all positions from the file are checked against
+ * its bounds where they are used, so that no file, however it came about, makes a reader leave its memory.
  */
 #include "table/read.h"
 
@@ -22,11 +22,6 @@ int table_wrap(const struct table *t, uint64_t offset, int rc)
 int table_damaged(const struct table *t, uint64_t offset, const char *what)
 {
     return err_set(SHALE_CORRUPT, "%s: block at %llu: %s", t->name, (unsigned long long)offset, what);
-}
-
-int table_entry(const struct table *t, uint32_t i, struct index_entry *e)
-{
-    return index_at(&t->index, i, e) ? SHALE_OK : err_set(SHALE_CORRUPT, "%s: index: malformed", t->name);
 }
 
 static int unseal(const struct table *t, const struct index_entry *e, const unsigned char *stored)
@@ -204,19 +199,24 @@ static _Thread_local struct {
     uint32_t checks, useful;
 } ticks __attribute__((tls_model("initial-exec")));
 
-static bool filtered_out(const struct table *t, uint64_t hash, struct table_counters *counters)
+/* SHALE_NOTFOUND: the key is not there. SHALE_OK: it may be. */
+static int ask_filter(const struct table *t, uint64_t hash, struct table_counters *counters)
 {
     if (t->filter.lines == NULL) {
-        return false;
+        return SHALE_OK;
     }
-    bool out = !filter_may_hold(&t->filter, hash);
+    int rc = tail_need(&t->tail, filter_line_of(&t->filter, hash), FILTER_LINE);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
+    }
+    bool may_hold = filter_may_hold(&t->filter, hash);
     if (counters != NULL) {
         count_batched(&ticks.checks, &counters->bloom_checks);
-        if (out) {
+        if (!may_hold) {
             count_batched(&ticks.useful, &counters->bloom_useful);
         }
     }
-    return out;
+    return may_hold ? SHALE_OK : SHALE_NOTFOUND;
 }
 
 /* In the block: SHALE_NOTFOUND, or the entry. */
@@ -243,20 +243,18 @@ int table_get(struct table *t, struct slice key, uint64_t hash, struct table_cou
               struct table_hit *hit, struct table_pin *pin)
 {
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
-    if (filtered_out(t, hash, counters)) {
-        return SHALE_NOTFOUND;
-    }
     uint32_t i;
-    if (BASE_UNLIKELY(!index_find(&t->index, key, &i))) {
-        return err_set(SHALE_CORRUPT, "%s: index: malformed", t->name);
+    int rc = ask_filter(t, hash, counters);
+    if (rc == SHALE_OK) {
+        rc = index_find(&t->index, key, &i);
     }
-    if (i == t->index.count) {
-        return SHALE_NOTFOUND;
+    if (rc != SHALE_OK || i == t->index.count) {
+        return rc != SHALE_OK ? rc : SHALE_NOTFOUND;
     }
     struct index_entry e;
     struct table_block parts;
     struct table_pin held = {NULL, NULL};
-    int rc = table_entry(t, i, &e);
+    rc = index_at(&t->index, i, &e);
     if (rc == SHALE_OK) {
         struct table_load load = {counters, e.offset, e.offset, true};
         rc = table_load_block(t, i, &e, &load, &parts, &held);
@@ -277,7 +275,8 @@ uint64_t table_offset_of(const struct table *t, struct slice key)
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
     uint32_t i;
     struct index_entry e;
-    if (!index_find(&t->index, key, &i) || i == t->index.count || !index_at(&t->index, i, &e)) {
+    if (index_find(&t->index, key, &i) != SHALE_OK || i == t->index.count ||
+        index_at(&t->index, i, &e) != SHALE_OK) {
         return t->footer.data_size;
     }
     return e.offset;

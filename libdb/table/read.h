@@ -15,11 +15,13 @@ struct table {
     int dirfd; /* borrowed; see table_open */
     dev_t dev;
     ino_t ino;
-    unsigned char *map;  /* the whole file; NULL: blocks are read through fd */
-    int fd;              /* -1 when mapped */
-    unsigned char *tail; /* filter to footer: in the mapping, or own memory where there is none */
+    unsigned char *map; /* the whole file; NULL: blocks are read through fd */
+    int fd;             /* -1 when mapped */
+    unsigned char *end; /* data_size to the footer: in the mapping, or own memory
+                           where there is none */
     struct table_layout at;
     struct table_footer footer;
+    struct table_tail tail;
     struct table_filter filter;
     struct table_index index;
     struct table_info info;
@@ -28,20 +30,19 @@ struct table {
     /* A bit a block: faulted in and verified by this process; put into the cache by this table. */
     _Atomic uint64_t *seen, *cached;
 };
+_Static_assert(TABLE_PAGE == 4096, "doc/format says 4096");
 
 /* Puts "000034.sst: block at 40960: " in front, or sets it with what. */
 int table_wrap(const struct table *t, uint64_t offset, int rc);
 int table_damaged(const struct table *t, uint64_t offset, const char *what);
-/* Entry i of the index; SHALE_CORRUPT: it leads nowhere. */
-int table_entry(const struct table *t, uint32_t i, struct index_entry *e);
 static inline enum table_packing table_packing_of(const struct index_entry *e)
 {
     return e->stored == e->raw ? TABLE_RAW : TABLE_LZ4;
 }
 
-/* Where the bytes of block i stand unpacked, to be read until pin is released (and while the table is held).
- * [from, to) around the block is faulted in if the block is new to this process. fill: a block that had to be
- * unpacked goes into the cache. Filled in only on success. */
+/* Where the bytes of block i stand unpacked, to be read until pin is released (and while the table is
+ * held). [from, to) around the block is faulted in if the block is new to this process. fill: a block that
+ * had to be unpacked goes into the cache. Filled in only on success. */
 struct table_load {
     struct table_counters *counters;
     uint64_t from, to;

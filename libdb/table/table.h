@@ -1,8 +1,9 @@
 /* table.h - sstables: immutable sorted files, one entry a user key.
  *
- * [data blocks][filter][index][properties][footer], each block raw or lz4, with a trailer {type, checksum}
- * whose checksum covers table number, offset, type and bytes. Since a view pins whole files and not sequence
- * numbers [I-10], flush and compaction keep only the newest entry of a key: a table holds each key once.
+ * [data blocks][filter][index][sums][properties][footer], each data block raw or lz4, with a trailer {type,
+ * checksum} whose checksum covers table number, offset, type and bytes. Since a view pins whole files and
+ * not sequence numbers [I-10], flush and compaction keep only the newest entry of a key: a table holds each
+ * key once.
  *
  * Data block, for binary search without decoding: the prefix common to the whole block once, an array of
  * entry offsets, entries {seq << 8 | type, suffix, value}; forward and backward cost the same. Index: one
@@ -49,19 +50,19 @@ struct table_info {
 void table_info_release(struct table_info *info);
 
 struct table_builder;
-/* Creates NNN.sst.tmp, exclusively, locks it (byte 0, exclusive) and checks that it still has a name [I-17].
- */
+/* Creates NNN.sst.tmp, exclusively, locks it (byte 0, exclusive) and checks that it still has a name
+ * [I-17]. */
 int table_build_start(int dirfd, uint64_t number, const struct table_options *options,
                       struct table_builder **b);
-/* Keys strictly ascending, a delete without a value, else SHALE_INVALID. What has failed once fails from then
- * on. Allocates ahead and starts write-back every 1 MiB. */
+/* Keys strictly ascending, a delete without a value, else SHALE_INVALID. What has failed once fails from
+ * then on. Allocates ahead and starts write-back every 1 MiB. */
 int table_build_add(struct table_builder *b, struct slice key, uint64_t seq, uint8_t type,
                     struct slice value);
 uint64_t table_build_size(const struct table_builder *b); /* bytes of the file so far, an estimate */
 uint64_t table_build_entries(const struct table_builder *b);
 /* Writes the rest, fsyncs, renames to NNN.sst. The directory is NOT yet synced: the caller does it once for
- * all its tables (os_sync_dir) before naming them in an edit. Fills info; b is gone, whatever is returned. An
- * error removes the file. A table without entries is SHALE_INVALID. */
+ * all its tables (os_sync_dir) before naming them in an edit. Fills info; b is gone, whatever is returned.
+ * An error removes the file. A table without entries is SHALE_INVALID. */
 int table_build_finish(struct table_builder *b, struct table_info *info);
 void table_build_abandon(struct table_builder *b); /* removes the .tmp; NULL is fine */
 
@@ -83,10 +84,10 @@ struct table_counters {
     _Atomic uint64_t bloom_checks, bloom_useful, cache_hits, cache_misses;
 };
 /* dirfd is also used later, to open the file again for sequential reading: it must stay open as long as
- * sequential iterators may start; what it then names is compared by device and inode. Opens and maps NNN.sst,
- * checks footer, properties, index and filter (their checksums now, data blocks on first use). size: as the
- * manifest has it; another size is SHALE_CORRUPT; 0: not known (repair). SHALE_NOTFOUND (no text): no such
- * file. verify: check data blocks on first use. */
+ * sequential iterators may start; what it then names is compared by device and inode. Opens and maps
+ * NNN.sst, checks footer, properties and sums; pages of filter and index, and data blocks, are verified on
+ * first use. size: as the manifest has it; another size is SHALE_CORRUPT; 0: not known (repair).
+ * SHALE_NOTFOUND (no text): no such file. verify: check data blocks on first use. */
 int table_open(int dirfd, uint64_t number, uint64_t size, struct cache *cache, bool verify, struct table **t);
 struct table *table_ref(struct table *t);
 void table_unref(struct table *t); /* the last one unmaps and drops its blocks from the cache; NULL is fine */
@@ -111,8 +112,8 @@ struct table_hit {
     struct slice value;
 };
 /* hash: key_hash(key). Filter, index, block. SHALE_OK, SHALE_NOTFOUND (no text), SHALE_CORRUPT/SHALE_IO
- * "000034.sst: block at 40960: checksum mismatch". The value stays valid while the caller holds the table AND
- * *pin (pin may be empty for raw mapped blocks: then the table alone keeps it). No shared cache line is
+ * "000034.sst: block at 40960: checksum mismatch". The value stays valid while the caller holds the table
+ * AND *pin (pin may be empty for raw mapped blocks: then the table alone keeps it). No shared cache line is
  * written for a mapped raw block. */
 int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
               struct table_hit *hit, struct table_pin *pin);

@@ -1,8 +1,9 @@
 /* verify.c - every byte of a table, and whether its parts agree.
  *
  * The bytes are read from the file, not from what was loaded at open. All of them lie in a data block
- * (checksum, then structure), in padding (zero), in a section or in the footer; the layout has no gaps,
- * because blocks must follow each other from 0 to data_size and the sections' places follow from their sizes.
+ * (checksum, then structure), in a page of the tail, in a section or in the footer; there are no gaps,
+ * because blocks must follow each other from 0 to data_size and all places behind follow from the footer's
+ * sizes.
  */
 #include "table/read.h"
 
@@ -32,6 +33,15 @@ static int report(struct verify *v, uint64_t bytes)
     return SHALE_OK;
 }
 
+/* SHALE_NOTFOUND: it does not. */
+static int filter_holds(const struct verify *v, struct slice key)
+{
+    const struct table_filter *f = &v->t->filter;
+    uint64_t hash = key_hash(key);
+    int rc = f->lines != NULL ? tail_need(&v->t->tail, filter_line_of(f, hash), FILTER_LINE) : SHALE_OK;
+    return rc != SHALE_OK || filter_may_hold(f, hash) ? rc : SHALE_NOTFOUND;
+}
+
 static int verify_entry(struct verify *v, const struct table_block *parts, uint32_t i, uint64_t offset)
 {
     struct block_entry e;
@@ -50,8 +60,11 @@ static int verify_entry(struct verify *v, const struct table_block *parts, uint3
     if (v->entries != 0 && slice_compare(buf_slice(&v->last_key), key) >= 0) {
         return table_damaged(v->t, offset, "keys out of order");
     }
-    if (key.size > TABLE_MAX_KEY || !filter_may_hold(&v->t->filter, key_hash(key))) {
-        return table_damaged(v->t, offset, "a key that the filter does not hold");
+    rc = filter_holds(v, key);
+    if (rc != SHALE_OK || key.size > TABLE_MAX_KEY) {
+        return rc != SHALE_OK && rc != SHALE_NOTFOUND
+                   ? rc
+                   : table_damaged(v->t, offset, "a key that the filter does not hold");
     }
     if (v->entries == 0 && !slice_equal(key, buf_slice(&v->t->info.smallest))) {
         return table_damaged(v->t, offset, "does not begin with the smallest key");
@@ -83,7 +96,10 @@ static int verify_index(const struct verify *v, const struct table_block *parts,
             rc = buf_append(&key, e.suffix.data, e.suffix.size);
         }
         struct slice s = slice_make(key.data != NULL ? key.data : (const unsigned char *)"", key.size);
-        if (rc == SHALE_OK && (!index_find(&v->t->index, s, &found) || found != i)) {
+        if (rc == SHALE_OK) {
+            rc = index_find(&v->t->index, s, &found);
+        }
+        if (rc == SHALE_OK && found != i) {
             rc = table_damaged(v->t, offset, "the index leads elsewhere");
         }
     }
@@ -96,7 +112,7 @@ static int verify_block(struct verify *v, uint32_t i)
     struct index_entry e;
     struct table_block parts;
     struct table_pin pin = {NULL, NULL};
-    int rc = table_entry(v->t, i, &e);
+    int rc = index_at(&v->t->index, i, &e);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -117,15 +133,24 @@ static int verify_block(struct verify *v, uint32_t i)
     return rc == SHALE_OK ? report(v, (uint64_t)e.stored + sizeof(struct table_trailer)) : rc;
 }
 
-static int verify_zeros(struct verify *v, uint64_t until)
+/* Filter and index, read anew. */
+static int verify_pages(struct verify *v)
 {
+    const struct table *t = v->t;
     const unsigned char *p;
-    uint64_t size = until - v->at;
-    int rc = size != 0 ? stretch_read(v->t, &v->stretch, v->at, size, &p) : SHALE_OK;
-    for (uint64_t i = 0; rc == SHALE_OK && i < size; i++) {
-        rc = p[i] == 0 ? SHALE_OK : table_damaged(v->t, v->at, "padding is not zero");
+    int rc = SHALE_OK;
+    for (uint64_t i = 0; rc == SHALE_OK && i < t->at.pages; i++) {
+        struct tail_range r = tail_range(t->footer.data_size, t->at.sums, i);
+        rc = stretch_read(v->t, &v->stretch, r.begin, r.end - r.begin, &p);
+        if (rc == SHALE_OK && tail_sum(p, r, t->number) != get_u64(t->tail.sums + i * 8)) {
+            rc = err_set(SHALE_CORRUPT, "checksum mismatch");
+        }
+        if (rc != SHALE_OK) {
+            return err_wrap(rc, "%s: index page at %llu", t->name, (unsigned long long)r.begin);
+        }
+        rc = report(v, r.end - r.begin);
     }
-    return rc == SHALE_OK ? report(v, size) : table_wrap(v->t, v->at, rc);
+    return rc;
 }
 
 static int verify_section(struct verify *v, uint64_t size, enum table_kind kind)
@@ -143,15 +168,9 @@ static int verify_tail(struct verify *v)
 {
     const struct table *t = v->t;
     const unsigned char *p;
-    int rc = verify_zeros(v, t->at.filter);
-    if (rc == SHALE_OK && t->footer.filter_size != 0) {
-        rc = verify_section(v, t->footer.filter_size, TABLE_FILTER);
-    }
+    int rc = verify_pages(v);
     if (rc == SHALE_OK) {
-        rc = verify_zeros(v, t->at.index);
-    }
-    if (rc == SHALE_OK) {
-        rc = verify_section(v, t->footer.index_size, TABLE_INDEX);
+        rc = verify_section(v, t->at.pages * 8, TABLE_SUMS);
     }
     if (rc == SHALE_OK) {
         rc = verify_section(v, t->footer.properties_size, TABLE_PROPERTIES);

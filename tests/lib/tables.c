@@ -146,19 +146,27 @@ static void forge_block(unsigned char *bytes, size_t size, uint64_t number, uint
     }
 }
 
-static void forge_data(unsigned char *bytes, size_t size, uint64_t number, const struct table_layout *at,
+/* Filter and index first, so that the index can be read, then the blocks that it leads to. */
+static void forge_tail(unsigned char *bytes, size_t size, uint64_t number, const struct table_layout *at,
                        const struct table_footer *f)
 {
+    _Atomic uint64_t *ready = calloc(at->pages / 64 + 1, sizeof *ready);
+    struct table_tail tail = {
+        bytes + f->data_size, f->data_size, at->sums, bytes + at->sums, ready, NULL, false, number, ""};
     struct table_index index;
-    if (!index_open(&index, bytes + at->index, f->index_size, f->data_size)) {
-        return;
+    struct index_entry e;
+    for (uint64_t i = 0; ready != NULL && i < at->pages; i++) {
+        struct tail_range r = tail_range(f->data_size, at->sums, i);
+        put_u64(bytes + at->sums + i * 8, tail_sum(bytes + r.begin, r, number));
     }
-    for (uint32_t i = 0; i < index.count; i++) {
-        struct index_entry e;
-        if (index_at(&index, i, &e)) {
-            forge_block(bytes, size, number, e.offset, e, TABLE_DATA, table_packing_of(&e));
+    if (ready != NULL && index_open(&index, &tail, bytes + at->index, f->index_size) == SHALE_OK) {
+        for (uint32_t i = 0; i < index.count; i++) {
+            if (index_at(&index, i, &e) == SHALE_OK) {
+                forge_block(bytes, size, number, e.offset, e, TABLE_DATA, table_packing_of(&e));
+            }
         }
     }
+    free(ready);
 }
 
 void table_forge(unsigned char *bytes, size_t size, uint64_t number)
@@ -179,15 +187,11 @@ void table_forge(unsigned char *bytes, size_t size, uint64_t number)
     if (!table_layout(&f, size, &at)) {
         return;
     }
-    forge_data(bytes, size, number, &at, &f); /* first: a forged entry may point into what the others cover */
-    const struct index_entry filter = {at.filter, (uint32_t)f.filter_size, (uint32_t)f.filter_size};
-    const struct index_entry index = {at.index, (uint32_t)f.index_size, (uint32_t)f.index_size};
+    forge_tail(bytes, size, number, &at, &f);
+    const struct index_entry sums = {at.sums, (uint32_t)(at.pages * 8), (uint32_t)(at.pages * 8)};
     const struct index_entry properties = {at.properties, (uint32_t)f.properties_size,
                                            (uint32_t)f.properties_size};
-    if (f.filter_size != 0) {
-        forge_block(bytes, size, number, at.filter, filter, TABLE_FILTER, TABLE_RAW);
-    }
-    forge_block(bytes, size, number, at.index, index, TABLE_INDEX, TABLE_RAW);
+    forge_block(bytes, size, number, at.sums, sums, TABLE_SUMS, TABLE_RAW);
     forge_block(bytes, size, number, at.properties, properties, TABLE_PROPERTIES, TABLE_RAW);
 }
 
