@@ -31,7 +31,7 @@ static const struct phase {
     {OS_MARK_PREPARE, 12, false, "", "flush=3"},
     {OS_MARK_RECYCLE, 6, true, "", "flush=3"},
     {OS_MARK_FLUSH, 6, false, "", "flush=4"},
-    {OS_MARK_COMPACT, 6, false, "l0_compact=2", "flush=3 compact=7"},
+    {OS_MARK_COMPACT, 3, false, "l0_compact=2", "flush=3 compact=7"},
     {OS_MARK_MANIFEST, 12, false, "l0_compact=2", "flush=3 compact=5"},
     {OS_MARK_SYNC, 6, false, "durable=commit", "flush=19"},
     {OS_MARK_QUEUE, 20, false, "", ""},
@@ -243,17 +243,21 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *s = suite_create("kill");
-    TCase *t = tcase_create("kill");
+    TCase *directed = tcase_create("directed"), *random = tcase_create("random"), *count = tcase_create("count");
     counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counts == MAP_FAILED) {
         abort();
     }
-    tcase_set_timeout(t, test_times(120, 7200));
-    tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_loop_test(t, others_go_on_after_a_kill_at, 0, (int)BASE_COUNT(phases));
-    tcase_add_test(t, random_kills_of_one_and_of_all);
-    tcase_add_test(t, enough_were_killed_in_every_phase);
-    suite_add_tcase(s, t);
+    tcase_set_timeout(directed, test_times(120, 3600));
+    tcase_add_checked_fixture(directed, setup, teardown);
+    tcase_add_loop_test(directed, others_go_on_after_a_kill_at, 0, (int)BASE_COUNT(phases));
+    tcase_set_timeout(random, test_times(180, 7200));
+    tcase_add_checked_fixture(random, setup, teardown);
+    tcase_add_test(random, random_kills_of_one_and_of_all);
+    tcase_add_test(count, enough_were_killed_in_every_phase);
+    suite_add_tcase(s, directed);
+    suite_add_tcase(s, random);
+    suite_add_tcase(s, count);
     return s;
 }
 

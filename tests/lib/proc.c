@@ -228,12 +228,18 @@ void agent_quit(struct agent *a)
     forget(a);
 }
 
+static bool has_answered(const struct agent *a)
+{
+    struct pollfd p = {.fd = a->from, .events = POLLIN};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0;
+}
+
 bool agent_parked(struct agent *a, int ms)
 {
     int64_t end = now_ms() + ms;
     while (atomic_load(&a->board->agent[a->id].parked) == 0) {
         int status;
-        if (now_ms() >= end || atomic_load(&a->board->agent[a->id].broken) != 0) {
+        if (now_ms() >= end || has_answered(a)) {
             return false;
         }
         if (waitpid(a->pid, &status, WNOHANG) == a->pid) {

@@ -43,7 +43,7 @@ void agent_kill(struct agent *a); /* SIGKILL, reaped */
 void agent_reap(
     struct agent *a); /* after a death that was ordered otherwise (die-at): waits for SIGKILL's end */
 void agent_quit(struct agent *a); /* asks it to end, demands exit status 0 */
-/* Did it park within ms? */
+/* Did it park within ms? No, at once, when it has answered instead. */
 bool agent_parked(struct agent *a, int ms);
 void agent_unpark(struct agent *a);
 /* Demands that its ops grow by n within ms. */

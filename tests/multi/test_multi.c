@@ -247,6 +247,25 @@ START_TEST(h16_reader_races_unlink)
 }
 END_TEST
 
+START_TEST(compact_range_ends_while_others_go_on_flushing)
+{
+    agent_start(&agent[0], 0);
+    agent_must(&agent[0], "open %s l0_compact=50 l0_stop=100", dir);
+    agent_start(&agent[1], 1);
+    agent_must(&agent[1], "open %s l0_compact=50 l0_stop=100", dir);
+    agent_tell(&agent[0], "write-groups 0 4 flush=1");
+    agent_progress(&agent[0], 10, 20000);
+    for (int i = 0; i < 5; i++) {
+        agent_must(&agent[1], "compact");
+        agent_progress(&agent[0], 1, 20000);
+    }
+    stop_all(1);
+    agent_quit(&agent[0]);
+    agent_quit(&agent[1]);
+    check_afresh(4, false);
+}
+END_TEST
+
 START_TEST(h40_crowd_of_processes)
 {
     unsigned n = test_times(24, 128);
@@ -288,6 +307,7 @@ static Suite *suite(void)
     tcase_add_test(t, h3_openers_and_last_closers_meet);
     tcase_add_test(t, h27_readonly_processes_follow_writers_that_come_and_go);
     tcase_add_test(t, h16_reader_races_unlink);
+    tcase_add_test(t, compact_range_ends_while_others_go_on_flushing);
     tcase_add_test(t, h40_crowd_of_processes);
     suite_add_tcase(s, t);
     return s;
