@@ -1,8 +1,8 @@
 #!/bin/sh
 # The library exports what the public headers declare, the symbol map says so, and nothing else gets out.
-# shellcheck source=tests/cli/lib.sh
+# shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
-source_dir=$(cd "$(dirname "$abs_top_srcdir/x")" && pwd)
+source_dir=${abs_top_srcdir:?}
 
 map=$source_dir/libdb/libshale.map
 
