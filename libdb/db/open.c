@@ -192,6 +192,27 @@ static int check_state(shale_db *db)
     return state_check(&db->state_map, &lock);
 }
 
+/* The log and its indices are all there? The indices are needed by nobody [I-1]: whoever tidied them away
+ * gets a replay, no error. */
+static bool memtables_there(shale_db *db, const struct state_view *tuple)
+{
+    struct state *s = db->state_map.state;
+    uint32_t active = db_active(s);
+    bool there = active >= tuple->oldest && active - tuple->oldest < DB_MAX_MEMS;
+    memcpy(db->uuid, s->uuid, sizeof db->uuid);
+    db->state = s;
+    for (uint32_t n = tuple->oldest; there && n <= active; n++) {
+        struct mem_index *mem = NULL;
+        there = db_mem_get(db, n, &mem) == SHALE_OK;
+        mem_unref(mem);
+    }
+    if (!there) {
+        db_mems_prune(db, UINT32_MAX);
+        db->state = NULL;
+    }
+    return there;
+}
+
 /* Nobody is connected. Is what the last closer left as good as a living STATE? */
 static bool is_warm(shale_db *db, uint64_t manifest)
 {
@@ -208,7 +229,7 @@ static bool is_warm(shale_db *db, uint64_t manifest)
         state_load_tuple(s, &tuple);
         manifest_name(manifest, name);
         warm = tuple.manifest == manifest && os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
-               (uint64_t)st.st_size >= tuple.length;
+               (uint64_t)st.st_size >= tuple.length && memtables_there(db, &tuple);
     }
     if (!warm) {
         state_unmap(&db->state_map);

@@ -208,6 +208,36 @@ static int check_read(shale_db *db, const shale_snapshot *snap, const void *key,
     return rc;
 }
 
+/* A table of the view is gone: because the view is no longer the current one, or because it was lost? */
+static bool view_is_stale(shale_db *db, struct db_view *view)
+{
+    if (view->private_replay) {
+        return atomic_load_explicit(&db->current, memory_order_acquire) != view || !db_replay_still_good(db);
+    }
+    return atomic_load_explicit(&db->state->epoch, memory_order_acquire) != view->epoch;
+}
+
+/* SHALE_CORRUPT, naming the first one. */
+static int table_missing(shale_db *db, const struct db_view *view)
+{
+    struct stat st;
+    char name[TABLE_NAME_SIZE] = "a table of the current version";
+    bool found = false;
+    for (unsigned l = 0; l < VERSION_LEVELS && !found; l++) {
+        const struct version_level *level = &view->version->level[l];
+        for (uint32_t i = 0; i < level->count && !found; i++) {
+            char one[TABLE_NAME_SIZE];
+            table_name(level->tables[i]->info.number, one);
+            found = os_stat_at(db->dirfd, one, &st) == SHALE_NOTFOUND;
+            if (found) {
+                memcpy(name, one, sizeof name);
+            }
+        }
+    }
+    return err_set(SHALE_CORRUPT, "%s: %s is missing: restore it from a backup, or salvage with repair",
+                   db->path, name);
+}
+
 /* Looks key up, and uses the hit while it is held. */
 typedef int (*use_hit)(void *ctx, shale_db *db, struct db_view *view, struct db_hit *hit);
 
@@ -228,18 +258,12 @@ static int get_with(shale_db *db, const shale_snapshot *snap, struct slice key, 
         if (rc == SHALE_OK) {
             rc = use(ctx, db, r.view, &hit);
         }
-        uint64_t epoch = r.view->epoch;
+        bool lost = gone && (snap != NULL || !view_is_stale(db, r.view));
+        rc = lost ? table_missing(db, r.view) : rc;
         table_pin_release(&hit.pin);
         read_end(db, &r);
-        if (!gone) {
+        if (!gone || lost) {
             return rc;
-        }
-        if (snap != NULL || db->state == NULL ||
-            atomic_load_explicit(&db->state->epoch, memory_order_acquire) == epoch) {
-            return err_set(SHALE_CORRUPT,
-                           "%s: a table of the current version is missing: restore it from a backup, or "
-                           "salvage with repair",
-                           db->path);
         }
     }
 }
@@ -342,18 +366,12 @@ int db_snapshot_view(shale_db *db, const shale_snapshot *snap, struct db_view **
         if (rc == SHALE_OK) {
             return SHALE_OK;
         }
-        uint64_t epoch = (*view)->epoch;
-        bool private_replay = (*view)->private_replay;
+        bool again = rc == SHALE_NOTFOUND && view_is_stale(db, *view);
+        rc = rc == SHALE_NOTFOUND && !again ? table_missing(db, *view) : rc;
         db_view_unref(*view);
         *view = NULL;
-        if (rc != SHALE_NOTFOUND) {
+        if (!again) {
             return rc;
-        }
-        if (private_replay || atomic_load_explicit(&db->state->epoch, memory_order_acquire) == epoch) {
-            return err_set(SHALE_CORRUPT,
-                           "%s: a table of the current version is missing: restore it from a backup, or "
-                           "salvage with repair",
-                           db->path);
         }
     }
 }
