@@ -233,6 +233,8 @@ int tool_bytes(const struct tool *t, const char *arg, struct text *out)
 
 bool tool_put(const struct text *out)
 {
-    fwrite(out->data, 1, out->size, stdout);
+    if (out->size != 0) {
+        fwrite(out->data, 1, out->size, stdout);
+    }
     return ferror(stdout) == 0;
 }
