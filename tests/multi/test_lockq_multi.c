@@ -204,8 +204,9 @@ static void die_waiting(unsigned mark)
     agent_must(&agent[3], "die-at QUEUE %u", mark);
     agent_tell(&agent[3], "take job");
     agent_reap(&agent[3]);
+    uint64_t next = atomic_load(&slot_of("job")->next);
     agent_tell(&agent[1], "take job ms=%d", PATIENCE_MS);
-    await_ticket("job", atomic_load(&slot_of("job")->next));
+    await_ticket("job", next + 1);
     agent_must(&agent[0], "free");
 }
 
