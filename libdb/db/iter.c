@@ -163,9 +163,17 @@ void shale_iter_destroy(shale_iter *it)
 
 /* ---- moving ---- */
 
-static int check_iter(const shale_iter *it)
+static int check_iter(shale_iter *it)
 {
-    return it == NULL ? err_set(SHALE_INVALID, "the iterator is NULL") : db_check(it->db);
+    if (it == NULL) {
+        return err_set(SHALE_INVALID, "the iterator is NULL");
+    }
+    int rc = db_check(it->db);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        it->valid = false;
+        it->status = rc;
+    }
+    return rc;
 }
 
 /* The merge has moved, with this result: on to the next entry that is shown, or the end. */

@@ -167,13 +167,20 @@ int shale_verify(shale_db *db, shale_progress progress, void *ctx)
         uint64_t epoch = view->epoch;
         db_view_unref(view);
         rc = db_view_get(db, &view, &seq);
-        if (rc == SHALE_OK && view->epoch == epoch) {
+        if (rc != SHALE_OK) {
+            db_doing(db, "%s", "");
+            return rc;
+        }
+        if (view->epoch == epoch) {
             break; /* missing for good: verify_table names it */
         }
-        rc = rc == SHALE_OK ? db_view_pin(db, view) : rc;
+        rc = db_view_pin(db, view);
     }
     v.total = total_bytes(view);
     rc = verify_all(&v, view, seq);
+    if (rc == SHALE_OK && progress != NULL) {
+        (void)progress(ctx, v.total, v.total);
+    }
     db_view_unref(view);
     db_doing(db, "%s", "");
     if (rc == SHALE_OK && v.found != 0) {
