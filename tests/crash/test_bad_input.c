@@ -6,6 +6,7 @@
  * theirs.
  */
 #include "lib/lib.h"
+#include "version/manifest.h"
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -522,6 +523,29 @@ static void fill_with_zeros(const char *name)
 static void (*const injuries[])(const char *name) = {
     lose, cut_to_nothing, cut_in_half, fill_with_noise, fill_behind_the_head, fill_with_zeros};
 
+/* A copy has other inodes and is not believed anyway; here the database itself is hurt. What is wrong deep in
+ * an index may only show when it is read: then the text names the file, and without shared memory everything
+ * is there. */
+static void hurt_in_place(const char *suffix, bool both, void (*hurt)(const char *name))
+{
+    each_shared(suffix, hurt);
+    if (both) {
+        each_shared(shared[1], hurt);
+    }
+    agent_must(&agent, "open %s", dir);
+    const char *text = agent_ask(&agent, "scan");
+    bool refused_it = strncmp(text, "SHALE_CORRUPT", 13) == 0 && strstr(text, ".mem") != NULL;
+    ck_assert_msg(refused_it || strncmp(text, "ok", 2) == 0, "%s", text);
+    ck_assert(refused_it || atoi(text + 3) == TABLED + LOGGED);
+    agent_must(&agent, "close");
+    if (refused_it) {
+        forget_state();
+        agent_must(&agent, "open %s", dir);
+        ck_assert_int_eq(atoi(agent_must(&agent, "scan")), TABLED + LOGGED);
+        agent_must(&agent, "close");
+    }
+}
+
 START_TEST(h2_shared_memory_lost_or_garbled_while_nobody_is_connected)
 {
     void (*hurt)(const char *name) = injuries[_i % (int)BASE_COUNT(injuries)];
@@ -536,13 +560,7 @@ START_TEST(h2_shared_memory_lost_or_garbled_while_nobody_is_connected)
         }
         sound(TABLED + LOGGED);
         dir = was;
-        each_shared(shared[which % 2], hurt); /* and in place: a copy has other inodes */
-        if (which == 2) {
-            each_shared(shared[1], hurt);
-        }
-        agent_must(&agent, "open %s", dir);
-        ck_assert_int_eq(atoi(agent_must(&agent, "scan")), TABLED + LOGGED);
-        agent_must(&agent, "close");
+        hurt_in_place(shared[which % 2], which == 2, hurt);
         free(copy);
     }
 }
@@ -622,19 +640,25 @@ START_TEST(h28_manifest_of_a_newer_format)
     char name[64];
     unsigned char *bytes;
     size_t size;
-    uint32_t format;
+    struct manifest_header h, newer;
     snprintf(name, sizeof name, "%s", manifest());
     ck_assert_int_eq(scratch_read(dir, name, &bytes, &size), 0);
-    memcpy(&format, bytes + 8, sizeof format);
-    ck_assert_uint_eq(format, 1);
-    format = 2;
-    memcpy(bytes + 8, &format, sizeof format);
-    ck_assert_int_eq(scratch_write(dir, name, bytes, size), 0);
-    refused("SHALE_MISMATCH", "SHALE_MISMATCH", name);
+    memcpy(&h, bytes, sizeof h);
+    for (int i = 0; i < 2; i++) {
+        newer = h;
+        newer.format += i == 0;
+        newer.incompat |= (uint64_t)i << 63;
+        newer.checksum =
+            checksum(&newer, offsetof(struct manifest_header, checksum), manifest_seed(h.number, 0));
+        memcpy(bytes, &newer, sizeof newer);
+        ck_assert_int_eq(scratch_write(dir, name, bytes, size), 0);
+        refused("SHALE_MISMATCH", "SHALE_MISMATCH", name);
+        const char *text = agent_ask(&agent, "open %s readonly=1", dir);
+        ck_assert_msg(strncmp(text, "SHALE_MISMATCH", 14) == 0, "%s", text);
+    }
     forget_state();
     refused("SHALE_MISMATCH", "SHALE_MISMATCH", name);
-    format = 1;
-    memcpy(bytes + 8, &format, sizeof format);
+    memcpy(bytes, &h, sizeof h);
     ck_assert_int_eq(scratch_write(dir, name, bytes, size), 0);
     free(bytes);
     sound(TABLED + LOGGED);

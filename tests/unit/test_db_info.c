@@ -131,6 +131,15 @@ START_TEST(wait_change_wakes_for_any_writer)
 }
 END_TEST
 
+/* Another process, in a write transaction. */
+static void hold_write(struct agent *holder)
+{
+    (void)proc_board();
+    agent_start(holder, 0);
+    agent_must(holder, "open %s", dir);
+    agent_must(holder, "txn begin");
+}
+
 static void *interrupt_later(void *ctx)
 {
     os_nap(50000000);
@@ -140,30 +149,29 @@ static void *interrupt_later(void *ctx)
 
 START_TEST(interrupt_ends_every_wait)
 {
-    shale_db *other = open_small(dir);
-    shale_txn *t = NULL;
+    struct agent holder = {0};
     pthread_t thread;
     uint64_t now = 0;
+    hold_write(&holder);
     assert_ok(os_thread_start(&thread, interrupt_later, db, "interrupt"));
     assert_status(shale_wait_change(db, STAT(db, seq), -1, &now), SHALE_CANCELLED);
     os_thread_join(thread);
-    assert_ok(shale_txn_begin(other, 0, -1, &t));
     assert_ok(os_thread_start(&thread, interrupt_later, db, "interrupt"));
     assert_status(shale_put(db, "k", 1, "v", 1, 0), SHALE_CANCELLED);
     os_thread_join(thread);
-    shale_txn_abort(t);
+    agent_must(&holder, "txn abort");
     put(db, "k", "v"); /* later calls wait again */
-    assert_ok(shale_close(other));
+    agent_quit(&holder);
 }
 END_TEST
 
 START_TEST(time_limits_name_the_holder)
 {
-    shale_db *other = open_small(dir);
-    shale_txn *t = NULL, *mine = NULL;
+    struct agent holder = {0};
+    shale_txn *mine = NULL;
     char pid[32];
-    snprintf(pid, sizeof pid, "pid %d", (int)getpid());
-    assert_ok(shale_txn_begin(other, 0, -1, &t));
+    hold_write(&holder);
+    snprintf(pid, sizeof pid, "pid %d", (int)holder.pid);
     assert_ok(shale_set_timeout(db, 50));
     int64_t start = os_now();
     assert_status(shale_put(db, "k", 1, "v", 1, 0), SHALE_BUSY);
@@ -175,11 +183,11 @@ START_TEST(time_limits_name_the_holder)
     assert_status(shale_txn_begin(db, 0, 20, &mine), SHALE_BUSY);
     ck_assert_ptr_null(mine);
     assert_status(shale_set_timeout(db, -2), SHALE_INVALID);
-    assert_ok(shale_txn_put(t, "k", 1, "w", 1));
-    assert_ok(shale_txn_commit(t));
+    agent_must(&holder, "txn put k w");
+    agent_must(&holder, "txn commit");
     expect(db, NULL, "k", "w");
     assert_ok(shale_put(db, "k", 1, "v", 1, SHALE_NOWAIT));
-    assert_ok(shale_close(other));
+    agent_quit(&holder);
 }
 END_TEST
 

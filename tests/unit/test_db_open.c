@@ -502,7 +502,8 @@ END_TEST
 
 START_TEST(h5_stray_open_and_close_drops_no_lock)
 {
-    shale_db *a = open_small(dir), *b = open_small(dir);
+    struct agent other = {0};
+    shale_db *a = open_small(dir);
     shale_txn *t = NULL;
     static const char *const names[] = {"LOCK", "LIVE", "STATE", "CURRENT"};
     assert_ok(shale_txn_begin(a, 0, -1, &t));
@@ -513,14 +514,19 @@ START_TEST(h5_stray_open_and_close_drops_no_lock)
         ck_assert_int_ge(fd, 0);
         close(fd);
     }
-    assert_ok(shale_set_timeout(b, 0));
-    assert_status(shale_put(b, "k", 1, "v", 1, 0), SHALE_BUSY); /* a still holds the write lock */
-    assert_status(shale_destroy(dir), SHALE_BUSY);
+    (void)proc_board();
+    agent_start(&other, 0);
+    agent_must(&other, "open %s", dir);
+    const char *text = agent_ask(&other, "put k v nowait");
+    ck_assert_msg(strncmp(text, "SHALE_BUSY", 10) == 0, "%s", text); /* a still holds the write lock */
+    agent_must(&other, "close");
+    assert_status(shale_destroy(dir), SHALE_BUSY); /* and is still connected */
+    agent_must(&other, "open %s", dir);
     assert_ok(shale_txn_put(t, "k", 1, "w", 1));
     assert_ok(shale_txn_commit(t));
-    expect(b, NULL, "k", "w");
+    ck_assert_str_eq(agent_must(&other, "get k"), "w");
     assert_ok(shale_close(a));
-    assert_ok(shale_close(b));
+    agent_quit(&other);
 }
 END_TEST
 
@@ -562,6 +568,22 @@ START_TEST(h25_removed_directory_stops_durable_commits)
     (void)shale_close(db);
     struct stat st;
     ck_assert_int_ne(stat(dir, &st), 0);
+}
+END_TEST
+
+/* A writer that finds no next segment must not look for it for ever in a directory that is no more. */
+START_TEST(h25_removed_directory_stops_commits_without_sync)
+{
+    shale_db *db = open_small(dir);
+    char value[1000] = "";
+    int rc = SHALE_OK;
+    ck_assert_int_eq(scratch_remove(dir), 0);
+    for (unsigned i = 0; rc == SHALE_OK && i < 100000; i++) {
+        rc = shale_put(db, &i, sizeof i, value, sizeof value, SHALE_NOSYNC);
+    }
+    assert_status(rc, SHALE_IO);
+    assert_told("removed");
+    (void)shale_close(db);
 }
 END_TEST
 
@@ -611,6 +633,7 @@ static Suite *suite(void)
     tcase_add_test(t, h5_stray_open_and_close_drops_no_lock);
     tcase_add_test(t, h25_renamed_directory_keeps_working);
     tcase_add_test(t, h25_removed_directory_stops_durable_commits);
+    tcase_add_test(t, h25_removed_directory_stops_commits_without_sync);
     tcase_add_test(t, h25_replaced_directory_is_not_confused_with_the_old_one);
     suite_add_tcase(s, t);
     return s;
