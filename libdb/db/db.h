@@ -133,8 +133,9 @@ struct shale_db {
 
 /* ---- handle.c: checks at the door of every public call ---- */
 
-int db_check(const shale_db *db);       /* SHALE_INVALID closed or NULL, SHALE_FORKED */
-int db_check_write(const shale_db *db); /* and SHALE_READONLY */
+int db_check(const shale_db *db);         /* SHALE_INVALID closed or NULL, SHALE_FORKED */
+int db_check_write(const shale_db *db);   /* and SHALE_READONLY */
+int db_check_removed(const shale_db *db); /* SHALE_IO: the directory was removed under the handle */
 shale_db *db_ref(shale_db *db);
 void db_unref(shale_db *db);          /* the last one frees the memory */
 struct os_wait db_wait(shale_db *db); /* the handle's time-out, from now; interruptible */

@@ -32,6 +32,17 @@ int db_check_write(const shale_db *db)
     return rc;
 }
 
+/* A read-only handle has no lock file open: its directory tells. */
+int db_check_removed(const shale_db *db)
+{
+    struct stat st;
+    int rc = os_stat(db->fresh_fd >= 0 ? db->fresh_fd : db->dirfd, &st);
+    if (rc == SHALE_OK && st.st_nlink == 0) {
+        rc = err_set(SHALE_IO, "%s: the directory was removed", db->path);
+    }
+    return rc;
+}
+
 shale_db *db_ref(shale_db *db)
 {
     atomic_fetch_add_explicit(&db->refs, 1, memory_order_relaxed);

@@ -95,8 +95,9 @@ static int make_segment(shale_db *db)
         DB_COUNT(db, prepared, 1);
         DB_COUNT(db, recycled, reused);
     }
-    /* gone already: others made it, used it and retired it while this process stood still */
-    return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+    /* gone already: others made it, used it and retired it while this process stood still; unless everything
+     * is gone */
+    return rc == SHALE_NOTFOUND ? db_check_removed(db) : rc;
 }
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)

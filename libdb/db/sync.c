@@ -47,22 +47,19 @@ int db_panic(shale_db *db)
                    db->path);
 }
 
-/* Were LOCK, STATE or the log removed under us? Then nothing that we sync is worth anything. A segment that
- * was retired while we synced it has lost its name by right: its table is durable. */
+/* Was the log removed under us? Then what we synced is worth nothing. A segment that was retired while we
+ * synced it has lost its name by right: its table is durable. */
 static int check_names(shale_db *db, const struct wal_segment *seg)
 {
     struct stat st;
-    int fds[] = {db->fresh_fd, seg->fd};
-    for (size_t i = 0; i < BASE_COUNT(fds); i++) {
-        int rc = os_stat(fds[i], &st);
-        if (rc != SHALE_OK) {
-            return rc;
-        }
-        if (st.st_nlink == 0 && (fds[i] != seg->fd || wal_lsn_number(durable_lsn(db)) <= seg->number)) {
-            return err_set(SHALE_IO, "%s: the directory was removed", db->path);
-        }
+    int rc = db_check_removed(db);
+    if (rc == SHALE_OK) {
+        rc = os_stat(seg->fd, &st);
     }
-    return SHALE_OK;
+    if (rc == SHALE_OK && st.st_nlink == 0 && wal_lsn_number(durable_lsn(db)) <= seg->number) {
+        rc = err_set(SHALE_IO, "%s: the directory was removed", db->path);
+    }
+    return rc;
 }
 
 /* What an earlier syncer attempted before this handle had the segment open is made dirty again. */
