@@ -113,6 +113,12 @@ static inline uint32_t mem_next(const struct mem_index *m, uint32_t ref, unsigne
     return atomic_load_explicit(mem_link(m, ref, level), memory_order_acquire);
 }
 
+/* A hint: the reference may be anything. */
+static inline void mem_prefetch(const struct mem_index *m, uint32_t ref)
+{
+    __builtin_prefetch((const void *)((uintptr_t)m->arena + (uintptr_t)ref * MEM_UNIT));
+}
+
 /* The log's bytes; false where none can stand. */
 static inline bool mem_entry_at(const struct mem_index *m, uint32_t offset, struct wal_entry *e)
 {

@@ -42,6 +42,9 @@ uint32_t mem_search_run(struct mem_search *s, bool exact, bool *equal, uint32_t 
                 s->damaged = true;
                 return 0;
             }
+            /* Where this level ends here, the next one goes on there: let it come while the keys are
+             * compared. */
+            mem_prefetch(m, mem_next(m, x, level != 0 ? level - 1 : 0));
             int c = mem_compare(s, n);
             if (c >= 0) {
                 greater = next;
