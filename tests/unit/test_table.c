@@ -117,7 +117,7 @@ START_TEST(what_was_built_is_read)
     struct variant v = variant(_i);
     struct table_rows rows;
     struct table_iter it;
-    table_rows_make(&rows, v.style, 600, (uint64_t)_i);
+    table_rows_make(&rows, v.style, 300, (uint64_t)_i);
     os_door_hook = v.mapped ? NULL : no_maps;
     struct cache *cache = cache_ref(v.cache_bytes);
     struct table *t = make(&rows, &v.options, cache);
