@@ -60,19 +60,18 @@ count() {
     [ "$bad" -eq 0 ]
 }
 
-# step NAME COMMAND...: runs it, prints one line, and the end of the log if it failed; counts what it printed.
+# step NAME COMMAND...: runs it, prints one line, and what matters of the log if it failed; counts what it printed.
 step() {
     local name=$1 start=$EPOCHREALTIME log=$logs/$1.log status=0 counted=0
     shift
     "$@" >"$log" 2>&1 </dev/null || status=$?
     count "$log" || counted=1
     if [ "$status" -eq 0 ] && [ "$counted" -eq 0 ]; then
-        echo "ok $name $(seconds_since "$start") s, $cases cases"
+        echo "ok $name $(seconds_since "$start") s, $cases cases" | sed 's/, 0 cases//'
         return 0
     fi
     echo "FAILED $name $(seconds_since "$start") s, status $status: $log"
-    grep -E '^(not ok|FAIL:|ERROR:)|:[EF]:|: (error|warning):' "$log" | tail -n 15 || true
-    tail -n 15 "$log" | sed 's/^/    /'
+    grep -E '^(not ok|FAIL:|ERROR:)|:[EF]:|: (error|warning):' "$log" | tail -n 15 || tail -n 15 "$log"
     if [ "$counted" -eq 0 ]; then
         failed=$((failed + 1))
     fi
