@@ -296,12 +296,17 @@ struct group {
     bool rotated;
 };
 
-/* The next writer of the queue, taken: from now on its thread may not leave. */
-static struct db_writer *group_take(shale_db *db, const struct group *g)
+/* The next writer of the queue, taken: from now on its thread may not leave. One that came when the queue was
+ * empty leads itself and waits for WRITE already: it is nobody else's to publish, since nobody would tell it.
+ */
+static struct db_writer *group_take(shale_db *db, const struct group *g, const struct db_writer *self)
 {
     os_mutex_lock(&db->group_mutex);
     struct db_writer *w = db->group_head;
     if (w != NULL && g->first != NULL && g->bytes + w->payload.size > GROUP_BYTES) {
+        w = NULL;
+    }
+    if (w != NULL && w != self && atomic_load_explicit(&w->phase, memory_order_relaxed) == WRITER_LEADS) {
         w = NULL;
     }
     if (w != NULL) {
@@ -335,13 +340,13 @@ static void group_published(shale_db *db, struct group *g, struct db_writer *w)
 }
 
 /* Under WRITE: publishes the leader and whoever is queued behind it, as long as there is room. */
-static int group_append(shale_db *db, struct group *g, bool may_open)
+static int group_append(shale_db *db, struct group *g, const struct db_writer *self, bool may_open)
 {
     uint32_t before = db_active(db->state);
     struct db_writer *w;
     int rc = db_panic(db);
     g->why = BLOCKED_NOT;
-    while (rc == SHALE_OK && (w = group_take(db, g)) != NULL) {
+    while (rc == SHALE_OK && (w = group_take(db, g, self)) != NULL) {
         uint32_t length = (uint32_t)w->payload.size;
         rc = make_room(db, length, w->count, db->options.max_sealed, may_open, &g->why);
         if (rc == SHALE_OK && g->why == BLOCKED_NOT) {
@@ -396,7 +401,7 @@ static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const 
         if (rc != SHALE_OK) {
             return rc;
         }
-        rc = group_append(db, g, tries > 3);
+        rc = group_append(db, g, w, tries > 3);
         db_write_unlock(db);
         if (rc != SHALE_OK || g->why == BLOCKED_NOT) {
             return rc;
