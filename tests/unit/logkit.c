@@ -89,6 +89,47 @@ void write_at(const char *name, const void *data, size_t size, uint64_t offset)
     os_close(&fd);
 }
 
+struct pair pair_make(uint64_t size, bool private)
+{
+    struct pair p = {.seg = make_and_open(1, size), .at = WAL_FIRST, .seq = 1};
+    if (private) {
+        assert_ok(mem_open_private(p.seg, &p.mem));
+    } else {
+        assert_ok(mem_make(kit_dirfd, p.seg, 0600));
+        assert_ok(mem_open(kit_dirfd, p.seg, true, &p.mem));
+    }
+    return p;
+}
+
+void pair_release(struct pair *p)
+{
+    assert_ok(mem_check(p->mem));
+    mem_unref(p->mem);
+    wal_unref(p->seg);
+}
+
+void pair_put(struct pair *p, struct slice key, struct slice value)
+{
+    struct wal_view rec;
+    uint32_t end = append_one(p->seg, p->at, p->seq, key, value, false);
+    assert_ok(wal_read(p->seg, p->at, &rec));
+    assert_ok(mem_insert_record(p->mem, &rec));
+    p->at = end;
+    p->seq++;
+}
+
+void pair_expect(const struct pair *p, struct slice key, uint64_t seq, const char *value)
+{
+    struct mem_hit hit;
+    int rc = mem_get(p->mem, key, seq, &hit);
+    if (value == NULL) {
+        ck_assert_int_eq(rc, SHALE_NOTFOUND);
+        return;
+    }
+    ck_assert_msg(rc == SHALE_OK, "%d: %s", rc, shale_errmsg());
+    ck_assert(hit.type == WAL_PUT && hit.seq <= seq && slice_equal(hit.value, text(value)));
+}
+
 static int count_name(void *ctx, const char *name)
 {
     struct names *n = ctx;

@@ -38,6 +38,21 @@ uint32_t append_one(struct wal_segment *seg, uint32_t at, uint64_t seq, struct s
 /* Overwrites bytes of a file. */
 void write_at(const char *name, const void *data, size_t size, uint64_t offset);
 
+/* A segment, its index, and where the next record goes. */
+#define SEQ_MAX (UINT64_MAX >> 8)
+struct pair {
+    struct wal_segment *seg;
+    struct mem_index *mem;
+    uint32_t at;
+    uint64_t seq;
+};
+struct pair pair_make(uint64_t size, bool private); /* of segment 1 */
+void pair_release(struct pair *p);                  /* demands a sound index */
+/* A commit of one entry; value.data NULL: a delete. */
+void pair_put(struct pair *p, struct slice key, struct slice value);
+/* What a snapshot finds; NULL: nothing. */
+void pair_expect(const struct pair *p, struct slice key, uint64_t seq, const char *value);
+
 /* What lies in the directory; the name of one temporary file. */
 struct names {
     unsigned files, tmps;

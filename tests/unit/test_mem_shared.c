@@ -6,8 +6,6 @@
 
 #include <signal.h>
 
-#define SEQ_MAX (UINT64_MAX >> 8)
-
 /* ---- the file ---- */
 
 START_TEST(names_have_one_form)

@@ -201,6 +201,8 @@ START_TEST(record_verifies_only_in_its_place)
     ck_assert_int_eq(wal_read(other, WAL_FIRST, &rec), SHALE_NOTFOUND);
     other->number = seg->number;
     assert_ok(wal_read(other, WAL_FIRST, &rec));
+    other->salt ^= 1;
+    ck_assert_int_eq(wal_read(other, WAL_FIRST, &rec), SHALE_NOTFOUND);
     wal_unref(seg);
     wal_unref(other);
 }
