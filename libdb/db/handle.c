@@ -95,7 +95,12 @@ void db_doing(shale_db *db, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    memcpy(db->row->doing, text, sizeof text);
+    /* Several threads of a handle may tell at once, and anybody may read: whole words, so that at worst two
+     * texts are mixed. */
+    for (size_t i = 0; i < sizeof text; i += sizeof(uint64_t)) {
+        atomic_store_explicit((_Atomic uint64_t *)(void *)(db->row->doing + i), get_u64(text + i),
+                              memory_order_relaxed);
+    }
     db_progress(db, 0, 0);
 }
 

@@ -134,10 +134,14 @@ int shale_stat(shale_db *db, shale_stats *stats)
 
 /* ---- who ---- */
 
-/* Shared memory may change while it is read: a bounded copy that ends in NUL. */
+/* Shared memory may change while it is read: a bounded copy, by whole words as it is written, that ends in
+ * NUL. */
 static void copy_text(char *to, const char *from, size_t size)
 {
-    memcpy(to, from, size);
+    for (size_t i = 0; i < size; i += sizeof(uint64_t)) {
+        put_u64(to + i, atomic_load_explicit((const _Atomic uint64_t *)(const void *)(from + i),
+                                             memory_order_relaxed));
+    }
     to[size - 1] = '\0';
 }
 
