@@ -301,6 +301,12 @@ struct crowd {
     unsigned id, bad;
 };
 
+static int pass_peer(void *ctx, const shale_peer *p)
+{
+    (void)ctx;
+    return p->pid != getpid();
+}
+
 static void *crowd_member(void *ctx)
 {
     struct crowd *c = ctx;
@@ -324,6 +330,11 @@ static void *crowd_member(void *ctx)
             }
             c->bad += n < i + 1;
             shale_iter_destroy(it);
+        }
+        if (i % 50 == 25) {
+            shale_stats s = {.size = sizeof s};
+            c->bad += shale_stat(c->db, &s) != SHALE_OK;
+            c->bad += shale_who(c->db, pass_peer, NULL) != SHALE_OK;
         }
         if (i % 250 == c->id * 10) {
             c->bad += shale_flush(c->db) != SHALE_OK;

@@ -45,7 +45,7 @@ START_TEST(reopen_is_warm_and_survives_a_lost_state)
     for (int cold = 0; cold < 2; cold++) {
         for (int round = 0; round < 4; round++) {
             shale_db *db = open_small(dir);
-            char key[16];
+            char key[32];
             for (int i = 0; i < round; i++) {
                 snprintf(key, sizeof key, "%d-%d", cold, i);
                 expect(db, NULL, key, "v");
