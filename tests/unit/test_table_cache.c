@@ -314,16 +314,30 @@ END_TEST
 
 /* ---- sequential reading ---- */
 
-static size_t resident_pages(const struct table *t)
+static size_t resident_pages(void *map, size_t size)
 {
-    size_t pages = (t->size + os_page_size() - 1) / os_page_size(), n = 0;
+    size_t pages = (size + os_page_size() - 1) / os_page_size(), n = 0;
     unsigned char *resident = calloc(pages, 1);
     ck_assert_ptr_nonnull(resident);
-    ck_assert_int_eq(mincore(t->map, t->size, resident), 0);
+    ck_assert_int_eq(mincore(map, size, resident), 0);
     for (size_t i = 0; i < pages; i++) {
         n += resident[i] & 1;
     }
     free(resident);
+    return n;
+}
+
+/* What stays of the table's file when all of it is dropped: nothing, or on tmpfs everything. */
+static size_t pages_that_stay(const struct table *t)
+{
+    void *map;
+    int fd;
+    ok(os_open(dir, t->name, O_RDONLY, 0, &fd));
+    ok(os_drop_cache(fd, 0, t->size));
+    ok(os_map(fd, t->size, false, &map));
+    size_t n = resident_pages(map, t->size);
+    os_unmap(map, t->size);
+    os_close(&fd);
     return n;
 }
 
@@ -348,10 +362,25 @@ START_TEST(sequential_reading_leaves_readers_their_pages)
     table_rows_make(&rows, TABLE_STYLE_BINARY, 5000, 13);
     struct table *t = make(&rows, &plain, NULL);
     walk(t, &rows, false); /* a reader, whose pages are mapped now */
-    size_t before = resident_pages(t);
+    size_t before = resident_pages(t->map, t->size);
     ck_assert_uint_gt(before, 1000);
     walk(t, &rows, true);
-    ck_assert_uint_eq(resident_pages(t), before);
+    ck_assert_uint_eq(resident_pages(t->map, t->size), before);
+    table_unref(t);
+    table_rows_release(&rows);
+}
+END_TEST
+
+START_TEST(sequential_reading_leaves_no_pages_behind)
+{
+    struct table_rows rows;
+    table_rows_make(&rows, TABLE_STYLE_BINARY, 5000, 16);
+    struct table *t = make(&rows, &plain, NULL);
+    size_t stay = pages_that_stay(t), pages = t->size / os_page_size();
+    ck_assert_uint_gt(pages, 1000);
+    walk(t, &rows, true);
+    /* The page at each end of a stretch, and what was read ahead of the last one. */
+    ck_assert_uint_le(resident_pages(t->map, t->size), stay + pages / 4);
     table_unref(t);
     table_rows_release(&rows);
 }
@@ -412,6 +441,7 @@ int main(void)
     tcase_add_test(c, h06_forked_child_has_a_cache_of_its_own);
     tcase_add_loop_test(c, threads_read_one_table_at_once, 0, 4);
     tcase_add_test(c, sequential_reading_leaves_readers_their_pages);
+    tcase_add_test(c, sequential_reading_leaves_no_pages_behind);
     tcase_add_test(c, h16_sequential_reading_of_an_unlinked_table);
     tcase_add_test(c, sequential_reading_verifies_what_was_verified_before);
     suite_add_tcase(suite, c);
