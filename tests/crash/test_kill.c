@@ -243,7 +243,8 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *s = suite_create("kill");
-    TCase *directed = tcase_create("directed"), *random = tcase_create("random"), *count = tcase_create("count");
+    TCase *directed = tcase_create("directed"), *random = tcase_create("random"),
+          *count = tcase_create("count");
     counts = mmap(NULL, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counts == MAP_FAILED) {
         abort();
