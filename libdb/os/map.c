@@ -36,7 +36,7 @@ int os_map(int fd, size_t size, bool writable, void **map)
 
 int os_map_anonymous(size_t size, void **map)
 {
-    return map_any(-1, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, map);
+    return map_any(-1, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, map);
 }
 
 void os_unmap(void *map, size_t size)
