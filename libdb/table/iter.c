@@ -67,6 +67,8 @@ static int load(struct table_iter *it, uint32_t i)
     }
     int rc = index_at(&it->table->index, i, &e);
     if (rc != SHALE_OK) {
+        it->loaded = false;
+        it->block = i; /* where table_iter_skip goes on from */
         return rc;
     }
     struct table_load how = plan(it, i, &e);
@@ -192,6 +194,12 @@ int table_iter_next(struct table_iter *it)
     it->valid = false;
     return BASE_LIKELY(it->entry + 1 < it->parts.count) ? show(it, it->entry + 1)
                                                         : show_first(it, it->block + 1);
+}
+
+int table_iter_skip(struct table_iter *it)
+{
+    it->valid = false;
+    return show_first(it, it->block + 1);
 }
 
 int table_iter_prev(struct table_iter *it)

@@ -163,6 +163,8 @@ int table_iter_seek(struct table_iter *it, struct slice key);          /* first 
 int table_iter_seek_for_prev(struct table_iter *it, struct slice key); /* last <= key */
 int table_iter_next(struct table_iter *it);
 int table_iter_prev(struct table_iter *it);
+/* After an error of first or next: on to the first entry behind the block that could not be read. */
+int table_iter_skip(struct table_iter *it);
 
 /* About how many bytes of the file lie before the key. */
 uint64_t table_offset_of(const struct table *t, struct slice key);
