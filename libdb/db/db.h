@@ -291,6 +291,18 @@ int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STAT
 int db_replay_private(shale_db *db, struct db_view **view);
 bool db_replay_still_good(shale_db *db); /* nothing moved since */
 
+/* ---- target.c: a directory in which a whole database is made ---- */
+
+/* Makes it, or takes one that is empty: else SHALE_EXISTS. */
+int db_target_make(const char *path, unsigned mode, int *fd);
+int db_target_sync(const char *path); /* so that its name is on disk */
+void db_target_clear(int fd);         /* takes away what a failed attempt has put there */
+/* Who may search a directory is who may read it. */
+static inline unsigned db_dir_mode(unsigned mode)
+{
+    return mode | ((mode & 0444u) >> 2);
+}
+
 /* ---- stat.c ---- */
 
 void db_fold_counters(shale_db *db); /* threads' own counters into the row */

@@ -76,12 +76,6 @@ static void handle_unlink(shale_db *db)
 
 /* ---- pieces ---- */
 
-/* Who may search a directory is who may read it. */
-static unsigned dir_mode(unsigned mode)
-{
-    return mode | ((mode & 0444u) >> 2);
-}
-
 /* A read lock through a read-only descriptor would stop writers: lock files are readable only where they are
  * writable. */
 static unsigned lock_mode(unsigned mode)
@@ -127,7 +121,7 @@ static int open_directory(shale_db *db)
 {
     int rc = os_open_dir(db->path, &db->dirfd);
     if (rc == SHALE_NODB && db->options.create && !db->readonly) {
-        rc = os_make_dir(db->path, dir_mode(db->options.mode));
+        rc = os_make_dir(db->path, db_dir_mode(db->options.mode));
         if (rc == SHALE_OK) {
             rc = os_open_dir(db->path, &db->dirfd);
         }
