@@ -13,10 +13,11 @@
  * path: one system call here, one to free it. Where somebody queued meanwhile, the lock is given back and
  * that one woken.
  * 2. Else n = ++next, and the ticket n is locked.
- * 3. n is the head when no live ticket stands between max(served, skip_below) and n, or n <= served (a number
- * that was taken but not yet locked may be overtaken). Everybody else sleeps on wake word n mod 64, and looks
- * again after 50 ms times its rank, at most 1 s; the head looks every 2 ms, because a holder that is killed
- * wakes nobody.
+ * 3. n is the head when no live ticket stands between max(served, skip_below) and n. Everybody else sleeps on
+ * wake word n mod 64, and looks again after 50 ms times its rank, at most 1 s; the head looks every 2 ms,
+ * because a holder that is killed wakes nobody. A waiter that finds n <= served was overtaken, between number
+ * and ticket or while it was stopped: nobody will wake it and newcomers do not see it, so it tries the lock
+ * once and then takes a new number.
  * 4. The head takes the lock as soon as it is free and the turn is over, raises served to n, frees its
  * ticket, wakes the next. Who frees a lock wakes the first live ticket, only that one.
  * 5. A stopped waiter must not stop the rest: when the lock has been free and nobody has had it for 100 ms, a
@@ -42,9 +43,6 @@
  * file's locks: a try that found the lock held came before the unlock, so the look behind that unlock sees
  * the number. All the rest are hints that a bound backs up. */
 #include "lockq/queue.h"
-
-#include <stdio.h>
-#include <stdlib.h>
 
 #define HEAD_LOOK_NS      2000000  /* the head's sleep while the lock is held */
 #define OVERTAKEN_LOOK_NS 300000   /* of one with n <= served, whom nobody wakes by number */
@@ -289,6 +287,11 @@ static void take_place_back(struct waiter *w)
     }
 }
 
+static bool overtaken(const struct waiter *w)
+{
+    return w->number <= atomic_load(&w->slot->served);
+}
+
 /* Rule 3. A head that finds only the dead before it says so, so that the one who frees the lock wakes the
  * right one. */
 static bool is_head(struct waiter *w)
@@ -312,10 +315,7 @@ static bool is_head(struct waiter *w)
 static int64_t rank_sleep(const struct waiter *w)
 {
     uint64_t served = atomic_load(&w->slot->served);
-    if (w->number <= served) {
-        return OVERTAKEN_LOOK_NS; /* since just now: nobody wakes me any more */
-    }
-    uint64_t rank = w->number - served - 1;
+    uint64_t rank = w->number > served ? w->number - served - 1 : 1;
     int64_t most = RANK_LOOK_MAX_NS / RANK_LOOK_NS;
     return (rank < (uint64_t)most ? (int64_t)(rank == 0 ? 1 : rank) : most) * RANK_LOOK_NS;
 }
@@ -333,10 +333,9 @@ static int look(struct waiter *w, int64_t *sleep_ns)
     if (*sleep_ns > 0) {
         return SHALE_BUSY;
     }
+    *sleep_ns = HEAD_LOOK_NS;
     os_mark(OS_MARK_QUEUE);
-    int rc = try_bytes(w->lock);
-    *sleep_ns = w->number <= atomic_load(&w->slot->served) ? OVERTAKEN_LOOK_NS : HEAD_LOOK_NS;
-    return rc;
+    return try_bytes(w->lock);
 }
 
 /* For people: after a while, and only when there is nothing better to do. */
@@ -368,7 +367,22 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
     }
 }
 
-/* Sleeps and looks until the lock is had or the wait ends. */
+/* Rule 2. SHALE_NOTFOUND: no ticket can be had, nothing was changed that matters. */
+static int queue_up(struct waiter *w, struct lockq_ticket **ticket)
+{
+    /* served above next can only be noise; a number below it would be overtaken at once, for ever. */
+    raise_to(&w->slot->next, atomic_load(&w->slot->served));
+    w->number = atomic_fetch_add(&w->slot->next, 1) + 1;
+    os_mark(OS_MARK_QUEUE);
+    if (w->number == 0 || w->number >= LOCKQ_NUMBER_END ||
+        lockq_ticket_take(w->q, w->index, w->number, ticket) != SHALE_OK) {
+        return SHALE_NOTFOUND;
+    }
+    os_mark(OS_MARK_QUEUE);
+    return SHALE_OK;
+}
+
+/* Sleeps and looks until the lock is had or the wait ends. SHALE_NOTFOUND: overtaken, take another number. */
 static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
 {
     _Atomic uint32_t *word = &w->slot->word[w->number % LOCKQ_WORDS];
@@ -376,40 +390,44 @@ static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
         uint32_t value = atomic_load_explicit(word, memory_order_acquire);
         int64_t sleep_ns = 0;
         int rc = look(w, &sleep_ns);
+        if (rc == SHALE_BUSY && overtaken(w)) {
+            return SHALE_NOTFOUND;
+        }
         if (rc == SHALE_BUSY && sleep_ns > 0) {
             describe(w);
             rc = os_sleep(wait, word, value, w->described || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
-            if (rc == SHALE_OK) {
-                continue;
+            if (rc != SHALE_OK) {
+                return rc;
             }
-        } else if (rc == SHALE_BUSY) {
-            continue;
+        } else if (rc != SHALE_BUSY) {
+            return rc;
         }
-        return rc;
     }
 }
 
-/* Rules 2 to 4. SHALE_NOTFOUND: no ticket can be had, nothing was changed that matters. */
+/* Rules 2 to 4. SHALE_NOTFOUND: no ticket can be had. */
 static int take_in_queue(struct waiter *w, const struct os_wait *wait, struct lockq_claim *claim)
 {
     struct lockq_ticket *ticket;
-    w->number = atomic_fetch_add(&w->slot->next, 1) + 1;
-    os_mark(OS_MARK_QUEUE);
-    if (w->number == 0 || w->number >= LOCKQ_NUMBER_END ||
-        lockq_ticket_take(w->q, w->index, w->number, &ticket) != SHALE_OK) {
-        return SHALE_NOTFOUND;
+    for (;;) {
+        int rc = queue_up(w, &ticket);
+        if (rc != SHALE_OK) {
+            return rc;
+        }
+        rc = wait_for_turn(w, wait);
+        if (rc == SHALE_OK) {
+            claim->ticket = w->number;
+            begin_turn(w, ticket, claim);
+            return SHALE_OK;
+        }
+        lockq_ticket_free(w->q, w->index, w->number, ticket);
+        if (rc != SHALE_NOTFOUND) {
+            /* A wake may have been meant for me, and the one behind me may be the head now. */
+            wake_next(w->q, w->slot);
+            return rc;
+        }
+        w->described = false;
     }
-    os_mark(OS_MARK_QUEUE);
-    claim->ticket = w->number;
-    int rc = wait_for_turn(w, wait);
-    if (rc == SHALE_OK) {
-        begin_turn(w, ticket, claim);
-        return SHALE_OK;
-    }
-    lockq_ticket_free(w->q, w->index, w->number, ticket);
-    /* A wake may have been meant for me, and the one behind me may be the head now. */
-    wake_next(w->q, w->slot);
-    return rc;
 }
 
 /* Exponential, full jitter. */
@@ -539,63 +557,4 @@ void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock)
     if (lock->slot != NULL && owns_turn(lock)) {
         give_turn_up(q, lock);
     }
-}
-
-static int open_files(struct lockq *q)
-{
-    unsigned dir_mode = lockq_file_mode(q->mode);
-    dir_mode |= (dir_mode & 0444u) >> 2;
-    int rc = os_make_dir_at(q->dirfd, "queue", dir_mode);
-    if (rc == SHALE_OK) {
-        rc = os_open(q->dirfd, "queue", O_RDONLY | O_DIRECTORY, 0, &q->queue_dir);
-    }
-    if (rc == SHALE_OK) {
-        lockq_file_open(q);
-    }
-    return rc;
-}
-
-int lockq_open(int dirfd, const char *path, unsigned mode, struct lockq **out)
-{
-    struct lockq *q = base_calloc(1, sizeof *q);
-    if (q == NULL) {
-        return SHALE_NOMEM;
-    }
-    q->dirfd = dirfd;
-    q->mode = mode;
-    q->queue_dir = -1;
-    q->probe = -1;
-    q->wall_offset = (int64_t)os_wall() - os_now();
-    os_random(&q->token, sizeof q->token);
-    q->path = base_strdup(path);
-    if (q->path == NULL) {
-        free(q);
-        return SHALE_NOMEM;
-    }
-    (void)open_files(q); /* without it: unordered */
-    lockq_register(q);
-    *out = q;
-    return SHALE_OK;
-}
-
-void lockq_close(struct lockq *q)
-{
-    if (q == NULL) {
-        return;
-    }
-    lockq_unregister(q);
-    lockq_meta_release(q);
-    lockq_file_close(q);
-    os_close(&q->queue_dir);
-    free(q->path);
-    free(q);
-}
-
-void lockq_slot_print(const struct lockq *q, unsigned index)
-{
-    const struct lockq_slot *s = &q->slots[index];
-    (void)fprintf(
-        stderr, "slot %u: next %llu served %llu skip_below %llu owner %llx turn_end %llu acquisitions %llu\n",
-        index, (unsigned long long)s->next, (unsigned long long)s->served, (unsigned long long)s->skip_below,
-        (unsigned long long)s->owner, (unsigned long long)s->turn_end, (unsigned long long)s->acquisitions);
 }
