@@ -65,6 +65,7 @@ void agent_start(struct agent *a, unsigned id)
     agent_start_as(a, id, 0);
 }
 
+static void tell(struct agent *a, const char *fmt, va_list ap) BASE_PRINTF(2, 0);
 static void tell(struct agent *a, const char *fmt, va_list ap)
 {
     char line[4096];
