@@ -18,6 +18,7 @@ struct shale_txn {
     struct db_view *view;
     uint64_t seq;
     struct overlay *overlay;
+    uint32_t deletes; /* entries of the overlay */
 };
 
 /* ---- begin and end ---- */
@@ -190,7 +191,8 @@ int shale_txn_commit(shale_txn *txn)
     txn_unlink(txn);
     release_write(db);
     if (rc == SHALE_OK) {
-        DB_COUNT(db, puts, count);
+        DB_COUNT(db, puts, count - txn->deletes);
+        DB_COUNT(db, deletes, txn->deletes);
         rc = db_published(db, lsn, overlay_payload(txn->overlay).size, durable,
                           db_active(db->state) != active);
     }
@@ -251,7 +253,11 @@ int shale_txn_put(shale_txn *txn, const void *key, size_t keylen, const void *va
 
 int shale_txn_delete(shale_txn *txn, const void *key, size_t keylen)
 {
-    return txn_add(txn, WAL_DELETE, key, keylen, NULL, 0);
+    int rc = txn_add(txn, WAL_DELETE, key, keylen, NULL, 0);
+    if (rc == SHALE_OK) {
+        txn->deletes++;
+    }
+    return rc;
 }
 
 int shale_txn_iter(shale_txn *txn, const shale_iter_options *options, shale_iter **it)
