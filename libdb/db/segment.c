@@ -29,8 +29,8 @@ static uint64_t next_size(shale_db *db, uint32_t last, uint64_t need)
         size = 2 * (uint64_t)st.st_size;
     }
     size = size < most ? size : most;
-    if (need != 0) {
-        size = most + need;
+    if (need > size) {
+        size = need <= most ? need : most + need;
     }
     size = align_up(size > WAL_MIN_SIZE ? size : WAL_MIN_SIZE, 4096);
     return size < WAL_MAX_SIZE ? size : WAL_MAX_SIZE;
@@ -104,7 +104,7 @@ int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
 {
     struct state *s = db->state;
     int64_t since = os_now();
-    if (need > db->options.memtable_bytes) {
+    if (need > next_size(db, (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire), 0)) {
         state_raise(&s->need, need);
     }
     for (;;) {
