@@ -31,8 +31,12 @@ bool table_parse_name(const char *name, uint64_t *number, bool *tmp)
         n = n * 10 + digit;
     }
     bool is_tmp = strcmp(p, TABLE_TMP_SUFFIX) == 0;
-    char again[TABLE_NAME_SIZE];
-    (is_tmp ? table_tmp_name : table_name)(n, again);
+    char again[TABLE_NAME_SIZE] = "";
+    if (is_tmp) {
+        table_tmp_name(n, again);
+    } else {
+        table_name(n, again);
+    }
     if (strcmp(again, name) != 0) {
         return false;
     }

@@ -158,20 +158,18 @@ int table_load_block(struct table *t, uint32_t i, const struct index_entry *e, c
                      struct table_block *parts, struct table_pin *pin)
 {
     struct cache_block *b = NULL;
-    const unsigned char *data;
     int rc = SHALE_OK;
     if (BASE_LIKELY(t->map != NULL && table_packing_of(e) == TABLE_RAW)) {
         if (BASE_UNLIKELY(!bit_test(t->seen, i))) {
             rc = first_use(t, i, e, load);
         }
-        data = t->map + e->offset;
     } else {
         rc = through_cache(t, i, e, load, &b);
-        data = b != NULL ? b->data : NULL;
     }
     if (BASE_UNLIKELY(rc != SHALE_OK)) {
         return rc;
     }
+    const unsigned char *data = b != NULL ? b->data : t->map + e->offset;
     if (BASE_UNLIKELY(!block_open(parts, data, e->raw))) {
         if (b != NULL) {
             cache_block_release(b);
@@ -243,7 +241,7 @@ int table_get(struct table *t, struct slice key, uint64_t hash, struct table_cou
               struct table_hit *hit, struct table_pin *pin)
 {
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
-    uint32_t i;
+    uint32_t i = 0;
     int rc = ask_filter(t, hash, counters);
     if (rc == SHALE_OK) {
         rc = index_find(&t->index, key, &i);
