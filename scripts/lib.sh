@@ -36,7 +36,7 @@ is_met() {
 # count LOG: adds the cases that a log tells of to the totals; status 1 if one of them did not pass.
 count() {
     local ok bad line need
-    read -r ok bad < <(awk '
+    read -r ok bad < <(LC_ALL=C awk '
         match($0, /Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/) {
             split(substr($0, RSTART, RLENGTH), n, /[^0-9]+/)
             bad += n[3] + n[4]; ok += n[2] - n[3] - n[4]; next
@@ -53,7 +53,7 @@ count() {
             echo "$line"
             skipped=$((skipped + 1))
         fi
-    done < <(grep '^skip ' "$1" || true)
+    done < <(grep -a '^skip ' "$1" || true)
     passed=$((passed + ok))
     failed=$((failed + bad))
     cases=$((ok + bad))
@@ -71,7 +71,7 @@ step() {
         return 0
     fi
     echo "FAILED $name $(seconds_since "$start") s, status $status: $log"
-    grep -E '^(not ok|FAIL:|ERROR:)|:[EF]:|: (error|warning):' "$log" | tail -n 15 || tail -n 15 "$log"
+    grep -aE '^(not ok|FAIL:|ERROR:)|:[EF]:|: (error|warning):' "$log" | tail -n 15 || tail -n 15 "$log"
     if [ "$counted" -eq 0 ]; then
         failed=$((failed + 1))
     fi
