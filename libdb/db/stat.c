@@ -273,7 +273,8 @@ static uint64_t table_share(shale_db *db, struct version_table *vt, struct slice
     return to > from ? to - from : 0;
 }
 
-/* Entries are looked at one by one, up to a bound; beyond it the average found so far stands for the rest. */
+/* Entries are looked at one by one, up to a bound; beyond it their average stands for all keys of the range.
+ */
 static uint64_t mem_share(const struct mem_index *mem, uint64_t seq, struct slice lo, struct slice hi)
 {
     struct mem_iter it;
@@ -285,8 +286,8 @@ static uint64_t mem_share(const struct mem_index *mem, uint64_t seq, struct slic
         n++;
         rc = mem_iter_next(&it);
     }
-    bool more = rc == SHALE_OK && n == 4096;
-    return more && mem_keys(mem) > n ? bytes / n * mem_keys(mem) : bytes;
+    uint64_t all = rc == SHALE_OK && n == 4096 ? mem_keys_between(mem, lo, hi) : n;
+    return all > n ? bytes / n * all : bytes;
 }
 
 int shale_approximate_size(shale_db *db, const void *lo, size_t lolen, const void *hi, size_t hilen,

@@ -76,6 +76,8 @@ int mem_get(const struct mem_index *mem, struct slice key, uint64_t seq, struct 
 uint64_t mem_entries(const struct mem_index *mem);
 uint64_t mem_keys(const struct mem_index *mem);
 uint64_t mem_used(const struct mem_index *mem);
+/* About how many distinct keys lie in [lo, hi); hi NULL: no end. Exact where there are few. */
+uint64_t mem_keys_between(const struct mem_index *mem, struct slice lo, struct slice hi);
 
 /* One entry a key: the newest version with seq <= the iterator's. Plain struct, no allocation, nothing to
  * release; the index must outlive it. The moves return SHALE_OK, SHALE_NOTFOUND (past the end: not valid) or
