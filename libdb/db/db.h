@@ -30,6 +30,9 @@
  * it is pinned by its mappings alone [I-10]. */
 struct db_view {
     _Atomic uint32_t refs;
+    struct shale_db *db;             /* in whose list it stands; NULL: in none */
+    struct db_view *older, **linked; /* under db->views_mutex */
+    unsigned born;                   /* os_fork_generation(): a forked child leaves the list alone */
     uint64_t generation, epoch;
     uint32_t active;     /* number of mem[0] */
     bool private_replay; /* of a read-only handle without a living STATE */
@@ -95,6 +98,8 @@ struct shale_db {
     struct db_view *retired[16]; /* replaced, perhaps still in a hazard */
     unsigned retired_count;
     struct db_hazard *hazards; /* DB_MAX_HAZARDS, indexed by the thread's number */
+    pthread_mutex_t views_mutex;
+    struct db_view *views; /* all that anybody still holds: snapshots, iterators, values */
 
     /* memtables mapped by this handle, by number, under mems_mutex */
     pthread_mutex_t mems_mutex;
@@ -159,6 +164,7 @@ void db_view_leave(shale_db *db, struct db_guard *g);
 /* The same as a counted reference, for snapshots, iterators, flush, compaction. */
 int db_view_get(shale_db *db, struct db_view **view, uint64_t *seq);
 struct db_view *db_view_ref(struct db_view *view);
+void db_view_link(shale_db *db, struct db_view *view); /* a new one, into the handle's list */
 void db_view_unref(struct db_view *view);
 /* Opens every table of the view, so that it stays readable whatever is unlinked later. SHALE_NOTFOUND (no
  * text): a table is gone, take another view. */

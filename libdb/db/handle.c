@@ -56,6 +56,7 @@ void db_unref(shale_db *db)
     }
     cache_unref(db->cache);
     os_mutex_destroy(&db->adopt_mutex);
+    os_mutex_destroy(&db->views_mutex);
     os_mutex_destroy(&db->mems_mutex);
     os_mutex_destroy(&db->group_mutex);
     os_mutex_destroy(&db->compact_mutex);

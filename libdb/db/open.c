@@ -96,6 +96,7 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     atomic_init(&db->timeout_ms, options->timeout_ms);
     db->readonly = options->readonly;
     os_mutex_init(&db->adopt_mutex);
+    os_mutex_init(&db->views_mutex);
     os_mutex_init(&db->mems_mutex);
     os_mutex_init(&db->group_mutex);
     os_mutex_init(&db->compact_mutex);

@@ -2,6 +2,8 @@
  * print them. */
 #include "db/db.h"
 
+#include <stdlib.h>
+
 typedef int (*print_property)(shale_db *db, const struct db_view *view, struct buf *out);
 
 static int print_levels(shale_db *db, const struct db_view *view, struct buf *out)
@@ -76,23 +78,60 @@ static int print_log(shale_db *db, const struct db_view *view, struct buf *out)
 #undef LOAD
 }
 
-/* Bytes of files that are unlinked and that this handle's current view still maps. */
-static int print_unlinked(shale_db *db, const struct db_view *view, struct buf *out)
+/* ---- unlinked and still mapped ---- */
+
+struct mapped {
+    uint64_t number, size;
+};
+
+static int by_number(const void *a, const void *b)
 {
-    uint64_t bytes = 0;
-    struct stat st;
-    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
-        for (uint32_t i = 0; i < view->version->level[l].count; i++) {
-            const struct version_table *vt = view->version->level[l].tables[i];
-            char name[TABLE_NAME_SIZE];
-            table_name(vt->info.number, name);
-            if (atomic_load_explicit(&vt->reader, memory_order_acquire) != NULL &&
-                os_stat_at(db->dirfd, name, &st) == SHALE_NOTFOUND) {
-                bytes += vt->info.size;
+    const struct mapped *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+/* The tables that views of this handle have opened, in order; those of several views more than once. */
+static int list_mapped(shale_db *db, struct buf *out)
+{
+    int rc = SHALE_OK;
+    os_mutex_lock(&db->views_mutex);
+    for (struct db_view *view = db->views; view != NULL; view = view->older) {
+        for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+            const struct version_level *level = &view->version->level[l];
+            for (uint32_t i = 0; rc == SHALE_OK && i < level->count; i++) {
+                struct mapped m = {level->tables[i]->info.number, level->tables[i]->info.size};
+                if (atomic_load_explicit(&level->tables[i]->reader, memory_order_acquire) != NULL) {
+                    rc = buf_append(out, &m, sizeof m);
+                }
             }
         }
     }
-    return buf_printf(out, "%llu\n", (unsigned long long)bytes);
+    os_mutex_unlock(&db->views_mutex);
+    if (rc == SHALE_OK && out->size != 0) {
+        qsort(out->data, out->size / sizeof(struct mapped), sizeof(struct mapped), by_number);
+    }
+    return rc;
+}
+
+static int print_unlinked(shale_db *db, const struct db_view *view, struct buf *out)
+{
+    struct buf list = {0};
+    uint64_t bytes = 0, last = 0;
+    struct stat st;
+    (void)view;
+    int rc = list_mapped(db, &list);
+    for (size_t at = 0; rc == SHALE_OK && at < list.size; at += sizeof(struct mapped)) {
+        struct mapped m;
+        char name[TABLE_NAME_SIZE];
+        memcpy(&m, list.data + at, sizeof m);
+        table_name(m.number, name);
+        if (m.number != last && os_stat_at(db->dirfd, name, &st) == SHALE_NOTFOUND) {
+            bytes += m.size;
+        }
+        last = m.number;
+    }
+    buf_release(&list);
+    return rc == SHALE_OK ? buf_printf(out, "%llu\n", (unsigned long long)bytes) : rc;
 }
 
 static int print_uuid(shale_db *db, const struct db_view *view, struct buf *out)

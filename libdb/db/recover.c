@@ -444,6 +444,7 @@ static int replay_all(shale_db *db, struct version *v, struct db_view **out)
     for (unsigned i = 0; i < count; i++) {
         view->mem[i] = mems[count - 1 - i];
     }
+    db_view_link(db, view);
     *out = view;
     return SHALE_OK;
 }

@@ -75,11 +75,40 @@ struct db_view *db_view_ref(struct db_view *view)
     return view;
 }
 
+void db_view_link(shale_db *db, struct db_view *view)
+{
+    os_mutex_lock(&db->views_mutex);
+    view->db = db;
+    view->born = os_fork_generation();
+    view->older = db->views;
+    view->linked = &db->views;
+    if (view->older != NULL) {
+        view->older->linked = &view->older;
+    }
+    db->views = view;
+    os_mutex_unlock(&db->views_mutex);
+}
+
+/* In a forked child the mutex may be locked for ever, by a thread that is not there. */
+static void view_unlink(struct db_view *view)
+{
+    if (view->db == NULL || view->born != os_fork_generation()) {
+        return;
+    }
+    os_mutex_lock(&view->db->views_mutex);
+    *view->linked = view->older;
+    if (view->older != NULL) {
+        view->older->linked = view->linked;
+    }
+    os_mutex_unlock(&view->db->views_mutex);
+}
+
 void db_view_unref(struct db_view *view)
 {
     if (view == NULL || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    view_unlink(view);
     for (unsigned i = 0; i < view->mem_count; i++) {
         mem_unref(view->mem[i]);
     }
@@ -243,6 +272,7 @@ static int build_view(shale_db *db, const struct db_view *cur, const struct stat
         db_view_unref(view);
         return rc;
     }
+    db_view_link(db, view);
     *out = view;
     return SHALE_OK;
 }
