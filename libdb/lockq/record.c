@@ -16,6 +16,7 @@
 #include <time.h>
 
 #define RELAXED memory_order_relaxed
+#define ACQUIRE memory_order_acquire /* of every field: number must be read last */
 
 static uint64_t record_byte(struct lockq *q, const struct lockq_slot *slot, unsigned i)
 {
@@ -44,7 +45,7 @@ static void store_text(_Atomic uint64_t *words, size_t count, const char *text)
 static void load_text(const _Atomic uint64_t *words, size_t count, char *text)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t word = atomic_load_explicit(&words[i], RELAXED);
+        uint64_t word = atomic_load_explicit(&words[i], ACQUIRE);
         memcpy(text + i * 8, &word, 8);
     }
     text[count * 8] = '\0';
@@ -79,11 +80,11 @@ static void store(struct lockq *q, const struct lockq_lock *lock, struct lockq_r
     uint64_t token = token_of(q, lock);
     atomic_store_explicit(&r->number, 0, RELAXED);
     if (BASE_UNLIKELY(atomic_load_explicit(&r->token, RELAXED) != token)) {
-        atomic_thread_fence(memory_order_release); /* number 0 before the identity changes */
+        (void)atomic_exchange_explicit(&r->number, 0, memory_order_acq_rel); /* before the identity changes */
         store_identity(lock, r);
         atomic_store_explicit(&r->token, token, RELAXED);
     }
-    atomic_store_explicit(&r->since, since, RELAXED);
+    atomic_store_explicit(&r->since, since, memory_order_release); /* behind the 0 */
     atomic_store_explicit(&r->number, number, memory_order_release);
 }
 
@@ -134,16 +135,15 @@ void lockq_record_clear(struct lockq *q, const struct lockq_lock *lock, const st
 static bool load(const struct lockq_record *r, struct lockq_who *who)
 {
     for (int tries = 0; tries < 3; tries++) {
-        who->number = atomic_load_explicit(&r->number, memory_order_acquire);
-        who->pid = (int64_t)atomic_load_explicit(&r->pid, RELAXED);
-        who->start_time = atomic_load_explicit(&r->start_time, RELAXED);
-        who->pid_ns = atomic_load_explicit(&r->pid_ns, RELAXED);
-        who->since = atomic_load_explicit(&r->since, RELAXED);
-        who->shared = (atomic_load_explicit(&r->flags, RELAXED) & LOCKQ_RECORD_SHARED) != 0;
+        who->number = atomic_load_explicit(&r->number, ACQUIRE);
+        who->pid = (int64_t)atomic_load_explicit(&r->pid, ACQUIRE);
+        who->start_time = atomic_load_explicit(&r->start_time, ACQUIRE);
+        who->pid_ns = atomic_load_explicit(&r->pid_ns, ACQUIRE);
+        who->since = atomic_load_explicit(&r->since, ACQUIRE);
+        who->shared = (atomic_load_explicit(&r->flags, ACQUIRE) & LOCKQ_RECORD_SHARED) != 0;
         load_text(r->program, BASE_COUNT(r->program), who->program);
         load_text(r->label, BASE_COUNT(r->label), who->label);
-        atomic_thread_fence(memory_order_acquire);
-        if (who->number != 0 && atomic_load_explicit(&r->number, RELAXED) == who->number) {
+        if (who->number != 0 && atomic_load_explicit(&r->number, ACQUIRE) == who->number) {
             return true;
         }
     }
