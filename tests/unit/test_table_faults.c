@@ -332,23 +332,23 @@ END_TEST
 
 /* ---- failing calls ---- */
 
-static enum os_op failing_op;
-static int failing_errno;
-static unsigned calls, failing_call;
+static enum os_op refused_op;
+static int refused_errno;
+static unsigned calls, refused_call;
 
-static int fail_nth(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+static int refuse_nth(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
     (void)fd, (void)name, (void)offset, (void)length;
-    return op == failing_op && ++calls == failing_call ? failing_errno : 0;
+    return op == refused_op && ++calls == refused_call ? refused_errno : 0;
 }
 
-static void fail_at(enum os_op op, unsigned call, int err)
+static void refuse_at(enum os_op op, unsigned call, int err)
 {
-    failing_op = op;
-    failing_call = call;
-    failing_errno = err;
+    refused_op = op;
+    refused_call = call;
+    refused_errno = err;
     calls = 0;
-    os_door_hook = fail_nth;
+    os_door_hook = refuse_nth;
 }
 
 START_TEST(read_error_is_an_error_and_passes)
@@ -358,11 +358,11 @@ START_TEST(read_error_is_an_error_and_passes)
     build_image(_i % 2 == 0, 0);
     os_door_hook = mapped ? NULL : no_maps;
     ok(table_open(dir, NUMBER, info.size, NULL, true, &t));
-    fail_at(mapped ? OS_OP_ADVISE : OS_OP_READ, 1, EIO);
+    refuse_at(mapped ? OS_OP_ADVISE : OS_OP_READ, 1, EIO);
     ck_assert_int_eq(get_row(t, &rows.row[0]), SHALE_IO);
     ck_assert_msg(told("000034.sst: block at 0: "), "%s", shale_errmsg());
     ok(get_row(t, &rows.row[0])); /* it was not remembered */
-    fail_at(OS_OP_READ, 1, EIO);
+    refuse_at(OS_OP_READ, 1, EIO);
     ck_assert_int_eq(table_verify(t, NULL, NULL), SHALE_IO);
     ck_assert_msg(told("000034.sst: block at 0: "), "%s", shale_errmsg());
     ok(table_verify(t, NULL, NULL));
@@ -378,7 +378,7 @@ START_TEST(open_that_meets_an_error_leaves_nothing_open)
     build_image(true, 10);
     uint64_t files = os_open_files(), mapped = os_mapped_bytes();
     for (size_t i = 0; i < BASE_COUNT(ops); i++) {
-        fail_at(ops[i], 1, EIO);
+        refuse_at(ops[i], 1, EIO);
         ck_assert_int_eq(table_open(dir, NUMBER, info.size, NULL, true, &t), SHALE_IO);
         ck_assert_ptr_null(t);
         ck_assert_uint_eq(calls, 1);
@@ -405,7 +405,7 @@ START_TEST(h23_full_device_while_building_leaves_no_file)
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         for (unsigned nth = 1;; nth++) {
             ck_assert_uint_lt(nth, 100);
-            fail_at(cases[i].op, nth, cases[i].err);
+            refuse_at(cases[i].op, nth, cases[i].err);
             int rc = table_rows_build(&rows, dir, NUMBER, &plain, &info);
             os_door_hook = NULL;
             if (calls < nth) { /* no such call any more: it went through */
