@@ -275,11 +275,17 @@ static void cmd_timeout(struct agent_self *a, const struct agent_line *line)
     agent_status(shale_set_timeout(agent_db(a), atoll(line->word[0])));
 }
 
-#define STAT_FIELDS(X)                                                                                       \
-    X(seq)                                                                                                   \
-    X(epoch) X(synced_seq) X(keys_estimate) X(disk_bytes) X(memtable_bytes) X(sealed_memtables) X(puts)      \
-        X(deletes) X(commits) X(fsyncs) X(stalls) X(flushes) X(compactions) X(handles)
+static const struct {
+    const char *name;
+    size_t offset;
+} stat_fields[] = {
+    {"commits", offsetof(shale_stats, commits)}, {"compactions", offsetof(shale_stats, compactions)},
+    {"epoch", offsetof(shale_stats, epoch)},     {"flushes", offsetof(shale_stats, flushes)},
+    {"fsyncs", offsetof(shale_stats, fsyncs)},   {"seq", offsetof(shale_stats, seq)},
+    {"stalls", offsetof(shale_stats, stalls)},
+};
 
+/* stat FIELD; the number of handles is one too. */
 static void cmd_stat(struct agent_self *a, const struct agent_line *line)
 {
     shale_stats s = {.size = sizeof s};
@@ -288,14 +294,19 @@ static void cmd_stat(struct agent_self *a, const struct agent_line *line)
         agent_status(rc);
         return;
     }
-#define X(name)                                                                                              \
-    if (strcmp(line->word[0], #name) == 0) {                                                                 \
-        agent_ok("%llu", (unsigned long long)s.name);                                                        \
-        return;                                                                                              \
+    for (size_t i = 0; i < BASE_COUNT(stat_fields); i++) {
+        if (strcmp(line->word[0], stat_fields[i].name) == 0) {
+            uint64_t value;
+            memcpy(&value, (const char *)&s + stat_fields[i].offset, sizeof value);
+            agent_ok("%llu", (unsigned long long)value);
+            return;
+        }
     }
-    STAT_FIELDS(X)
-#undef X
-    agent_ok("no such field");
+    if (strcmp(line->word[0], "handles") == 0) {
+        agent_ok("%u", s.handles);
+    } else {
+        agent_status(SHALE_NOTFOUND);
+    }
 }
 
 static void cmd_property(struct agent_self *a, const struct agent_line *line)

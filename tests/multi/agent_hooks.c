@@ -17,11 +17,11 @@ static _Atomic int plan;
 static _Atomic uint32_t plan_mark;
 static _Atomic int64_t plan_left;
 
-static _Atomic int fail_op = -1;
-static _Atomic int fail_errno;
-static _Atomic int64_t fail_left;
-static _Atomic bool fail_always;
-static _Atomic uint64_t failed;
+static _Atomic int door_op = -1;
+static _Atomic int door_errno;
+static _Atomic int64_t door_left;
+static _Atomic bool door_always;
+static _Atomic uint64_t door_hits;
 
 static void at_mark(enum os_mark mark)
 {
@@ -47,13 +47,13 @@ static void at_mark(enum os_mark mark)
 static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
     (void)fd, (void)name, (void)offset, (void)length;
-    if ((int)op != atomic_load_explicit(&fail_op, memory_order_acquire)) {
+    if ((int)op != atomic_load_explicit(&door_op, memory_order_acquire)) {
         return 0;
     }
-    int64_t left = atomic_fetch_sub(&fail_left, 1);
-    if (left == 1 || (left < 1 && atomic_load(&fail_always))) {
-        atomic_fetch_add(&failed, 1);
-        return atomic_load(&fail_errno);
+    int64_t left = atomic_fetch_sub(&door_left, 1);
+    if (left == 1 || (left < 1 && atomic_load(&door_always))) {
+        atomic_fetch_add(&door_hits, 1);
+        return atomic_load(&door_errno);
     }
     return 0;
 }
@@ -110,14 +110,14 @@ static void hook_die(struct agent_self *a, const struct agent_line *line)
 static void hook_errno(struct agent_self *a, const struct agent_line *line)
 {
     (void)a;
-    atomic_store(&fail_op, -1);
+    atomic_store(&door_op, -1);
     for (int i = 0; i < OS_OP_COUNT; i++) {
         if (strcmp(os_op_name((enum os_op)i), line->word[0]) == 0) {
-            atomic_store(&fail_left, atoll(line->word[1]));
-            atomic_store(&fail_errno, atoi(line->word[2]));
-            atomic_store(&fail_always, agent_flag(line, "always"));
-            atomic_store(&failed, 0);
-            atomic_store_explicit(&fail_op, i, memory_order_release);
+            atomic_store(&door_left, atoll(line->word[1]));
+            atomic_store(&door_errno, atoi(line->word[2]));
+            atomic_store(&door_always, agent_flag(line, "always"));
+            atomic_store(&door_hits, 0);
+            atomic_store_explicit(&door_op, i, memory_order_release);
             agent_status(SHALE_OK);
             return;
         }
@@ -129,8 +129,8 @@ static void hook_errno(struct agent_self *a, const struct agent_line *line)
 static void hook_errno_off(struct agent_self *a, const struct agent_line *line)
 {
     (void)a, (void)line;
-    atomic_store(&fail_op, -1);
-    agent_ok("%llu", (unsigned long long)atomic_load(&failed));
+    atomic_store(&door_op, -1);
+    agent_ok("%llu", (unsigned long long)atomic_load(&door_hits));
 }
 
 const struct agent_command agent_hooks[] = {
