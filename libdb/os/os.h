@@ -7,7 +7,7 @@
  *
  * Locks are open-file-description locks (F_OFD_SETLK): they belong to the open file, not to the process. Two
  * handles in one process exclude each other, and a dead process's locks are dropped by the kernel. They do
- * not exclude threads that share an open file: so struct os_roles puts a mutex in front of every role byte
+ * not exclude threads that share an open file: so struct os_roles puts a gate in front of every role byte
  * [I-2b].
  *
  * All functions return SHALE_OK or a negative status with err_sys's text, unless they say otherwise.
@@ -198,17 +198,18 @@ struct os_roles {
     int fd;                /* this handle's own open file of LOCK; -1: none */
     uint32_t compact_held; /* bits of the level bytes held through fd; under compact_mutex */
     pthread_mutex_t compact_mutex;
-    pthread_mutex_t mutex[OS_ROLE_COUNT];
+    _Atomic uint32_t gate[OS_ROLE_COUNT]; /* for the threads of this handle */
 };
 const char *os_role_name(enum os_role role);
 int os_roles_init(struct os_roles *r, int fd); /* takes fd over */
 void os_roles_release(struct os_roles *r);     /* closes fd: whatever it holds is dropped */
-/* The role's mutex, then its bytes. lock waits (in order of rank, audited), polling on word if given, else
+/* The role's gate, then its bytes. lock waits (in order of rank, audited), polling on word if given, else
  * with short sleeps; SHALE_BUSY after the deadline. try: SHALE_BUSY at once, without a text. */
 int os_role_lock(struct os_roles *r, enum os_role role, const struct os_wait *wait, _Atomic uint32_t *word);
 int os_role_try(struct os_roles *r, enum os_role role);
 void os_role_unlock(struct os_roles *r, enum os_role role);
-/* WRITE and NESTED are taken in two steps: the mutex of the handle here, the bytes by the lock queue. */
+/* WRITE and NESTED are taken in two steps: the gate of the handle here, the bytes by the lock queue. Another
+ * thread than the one that claimed may unclaim. */
 int os_role_claim(struct os_roles *r, enum os_role role, const struct os_wait *wait);
 void os_role_unclaim(struct os_roles *r, enum os_role role);
 /* The bytes of the levels from..to, tried only. */

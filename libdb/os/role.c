@@ -1,18 +1,17 @@
-/* role.c - the role locks of one handle: a mutex for the threads that share it, then the bytes for everybody
+/* role.c - the role locks of one handle: a gate for the threads that share it, then the bytes for everybody
  * else.
  *
- *     thread --> mutex of the role --> byte(s) of LOCK, through the handle's own open file
+ *     thread --> gate of the role --> byte(s) of LOCK, through the handle's own open file
  *
  * Why both: a byte-range lock belongs to the open file, so a second thread's lock through the same one
- * succeeds, and the first unlock drops both [I-2b]. The mutex comes first and goes last: the bytes are
- * unlocked before the mutex, so whoever has the mutex finds the open file without the role. The mutexes are
- * private to the process: nothing of a dead process stays locked. Mutex waits go in slices, so that an
- * interrupt ends them too. */
+ * succeeds, and the first unlock drops both [I-2b]. The gate comes first and goes last: the bytes are
+ * unlocked before it is opened, so whoever passes finds the open file without the role. The gates are private
+ * to the process: nothing of a dead process stays locked. They are words and no mutexes, because a write
+ * transaction may end in another thread than it began in, and a mutex belongs to the thread that locked
+ * it. */
 #include "os/call.h"
 
-#include <time.h>
-
-#define ROLE_SLICE_NS   50000000 /* of a wait for the mutex: interrupts are noticed within this */
+#define ROLE_SLICE_NS   50000000 /* of a sleep at the gate: interrupts are noticed within this */
 #define ROLE_WORD_NS    10000000 /* of a sleep on a word: its waker may be killed before it wakes */
 #define ROLE_NAP_MIN_NS 50000
 #define ROLE_NAP_MAX_NS 2000000
@@ -34,13 +33,55 @@ const char *os_role_name(enum os_role role)
     return (unsigned)role < OS_ROLE_COUNT ? role_rows[role].name : "COMPACT";
 }
 
+static int busy_text(enum os_role role, const char *who)
+{
+    return err_set(SHALE_BUSY, "the lock %s is held by another %s", os_role_name(role), who);
+}
+
+/* ---- the gate of a role: for the threads of a handle ---- */
+
+enum { GATE_FREE, GATE_TAKEN, GATE_WANTED }; /* wanted: taken, and somebody may be asleep */
+
+static bool gate_try(_Atomic uint32_t *gate)
+{
+    uint32_t value = GATE_FREE;
+    return atomic_compare_exchange_strong_explicit(gate, &value, GATE_TAKEN, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* Within the wait's bounds. Who is woken tries before it looks at them, so no wake is lost on one that gives
+ * up. */
+static int gate_wait(_Atomic uint32_t *gate, enum os_role role, const struct os_wait *wait)
+{
+    if (gate_try(gate)) {
+        return SHALE_OK;
+    }
+    int rc = wait->deadline == 0 ? SHALE_BUSY : SHALE_OK;
+    while (rc == SHALE_OK) {
+        if (atomic_exchange_explicit(gate, GATE_WANTED, memory_order_acquire) == GATE_FREE) {
+            return SHALE_OK;
+        }
+        rc = os_sleep(wait, gate, GATE_WANTED, ROLE_SLICE_NS);
+    }
+    return rc == SHALE_BUSY ? busy_text(role, "thread") : rc;
+}
+
+static void gate_release(_Atomic uint32_t *gate)
+{
+    if (atomic_exchange_explicit(gate, GATE_FREE, memory_order_release) == GATE_WANTED) {
+        os_wake(gate, 1);
+    }
+}
+
+/* ---- roles ---- */
+
 int os_roles_init(struct os_roles *r, int fd)
 {
     r->fd = fd;
     r->compact_held = 0;
     os_mutex_init(&r->compact_mutex);
     for (unsigned i = 0; i < OS_ROLE_COUNT; i++) {
-        os_mutex_init(&r->mutex[i]);
+        atomic_init(&r->gate[i], GATE_FREE);
     }
     return SHALE_OK;
 }
@@ -50,63 +91,12 @@ void os_roles_release(struct os_roles *r)
     os_audit_forget(r);
     os_close(&r->fd);
     os_mutex_destroy(&r->compact_mutex);
-    for (unsigned i = 0; i < OS_ROLE_COUNT; i++) {
-        os_mutex_destroy(&r->mutex[i]);
-    }
-}
-
-static int busy_text(enum os_role role, const char *who)
-{
-    return err_set(SHALE_BUSY, "the lock %s is held by another %s", os_role_name(role), who);
-}
-
-/* The thread sanitizer does not know pthread_mutex_clocklock: it would see no lock at all. */
-#if defined(__SANITIZE_THREAD__)
-#define ROLE_CLOCK CLOCK_REALTIME
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ROLE_CLOCK CLOCK_REALTIME
-#endif
-#endif
-#ifndef ROLE_CLOCK
-#define ROLE_CLOCK CLOCK_MONOTONIC
-#endif
-
-/* The sanitizer's clock may jump, and so lengthen a slice; the monotonic one does not. */
-static bool mutex_slice(pthread_mutex_t *m, int64_t now, int64_t slice)
-{
-    int64_t until = ROLE_CLOCK == CLOCK_MONOTONIC ? now + slice : (int64_t)os_wall() + slice;
-    struct timespec ts = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
-    return (ROLE_CLOCK == CLOCK_MONOTONIC ? pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &ts)
-                                          : pthread_mutex_timedlock(m, &ts)) == 0;
-}
-
-/* The mutex, within the wait's bounds. */
-static int mutex_wait(pthread_mutex_t *m, enum os_role role, const struct os_wait *wait)
-{
-    if (pthread_mutex_trylock(m) == 0) {
-        return SHALE_OK;
-    }
-    for (;;) {
-        if (wait->interrupts != NULL &&
-            atomic_load_explicit(wait->interrupts, memory_order_acquire) != wait->seen) {
-            return err_set(SHALE_CANCELLED, "interrupted");
-        }
-        int64_t now = os_now();
-        if (wait->deadline != OS_NEVER && now >= wait->deadline) {
-            return busy_text(role, "thread");
-        }
-        int64_t slice = wait->deadline - now < ROLE_SLICE_NS ? wait->deadline - now : ROLE_SLICE_NS;
-        if (mutex_slice(m, now, slice)) {
-            return SHALE_OK;
-        }
-    }
 }
 
 int os_role_claim(struct os_roles *r, enum os_role role, const struct os_wait *wait)
 {
     os_audit_wait(role_rows[role].rank, os_role_name(role));
-    int rc = mutex_wait(&r->mutex[role], role, wait);
+    int rc = gate_wait(&r->gate[role], role, wait);
     if (rc == SHALE_OK) {
         os_audit_push(r, role, r->fd);
     }
@@ -116,10 +106,10 @@ int os_role_claim(struct os_roles *r, enum os_role role, const struct os_wait *w
 void os_role_unclaim(struct os_roles *r, enum os_role role)
 {
     os_audit_pop(r, role);
-    os_mutex_unlock(&r->mutex[role]);
+    gate_release(&r->gate[role]);
 }
 
-/* The bytes, behind the mutex. The word is read before the try: what changes after it, ends the sleep. */
+/* The bytes, behind the gate. The word is read before the try: what changes after it, ends the sleep. */
 static int bytes_wait(struct os_roles *r, enum os_role role, const struct os_wait *wait,
                       _Atomic uint32_t *word)
 {
@@ -154,7 +144,7 @@ int os_role_lock(struct os_roles *r, enum os_role role, const struct os_wait *wa
 int os_role_try(struct os_roles *r, enum os_role role)
 {
     const struct role_row *row = &role_rows[role];
-    if (!os_mutex_try(&r->mutex[role])) {
+    if (!gate_try(&r->gate[role])) {
         return SHALE_BUSY;
     }
     os_audit_push(r, role, r->fd);
