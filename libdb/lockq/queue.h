@@ -34,7 +34,7 @@ struct lockq_record {
     uint64_t spare;
 };
 #define LOCKQ_RECORD_SHARED 1u
-_Static_assert(sizeof(struct lockq_record) == 160, "doc/locking says 160");
+_Static_assert(sizeof(struct lockq_record) == 160, "doc/locking-queue says 160");
 
 struct lockq_slot {
     /* Written by everybody who queues. */
@@ -53,7 +53,7 @@ struct lockq_slot {
     char name[LOCKQ_NAME + 1];
     struct lockq_record record[LOCKQ_RECORDS]; /* [0]: the exclusive holder */
 };
-_Static_assert(sizeof(struct lockq_slot) == 2048, "doc/locking says 2048");
+_Static_assert(sizeof(struct lockq_slot) == 2048, "doc/locking-queue says 2048");
 
 struct lockq_header {
     char magic[8];
