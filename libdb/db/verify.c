@@ -111,12 +111,40 @@ static int verify_memtable(struct verify *v, const struct mem_index *mem, uint64
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
 }
 
+/* A retired segment goes after the epoch has moved: the tuple tells that from a lost one. */
+static bool segment_is_lost(struct verify *v, uint32_t number)
+{
+    struct state_view tuple;
+    if (v->db->state == NULL) {
+        return db_replay_still_good(v->db);
+    }
+    state_load_tuple(v->db->state, &tuple);
+    return tuple.oldest <= number;
+}
+
+/* The name and the header, which this handle has not looked at since it mapped the segment. */
+static int verify_segment(struct verify *v, uint32_t number)
+{
+    struct wal_segment *again = NULL;
+    char name[WAL_NAME_SIZE];
+    int rc = wal_open(v->db->dirfd, v->db->uuid, number, false, &again);
+    wal_unref(again);
+    if (rc != SHALE_NOTFOUND) {
+        return rc;
+    }
+    wal_name(number, name);
+    return segment_is_lost(v, number) ? err_set(SHALE_CORRUPT, "%s is missing", name) : SHALE_OK;
+}
+
 static int verify_log(struct verify *v, const struct db_view *view, uint64_t seq)
 {
     uint64_t last = view->version->last_seq;
     int rc = SHALE_OK;
     for (unsigned i = view->mem_count; rc == SHALE_OK && i-- > 0;) {
-        rc = verify_memtable(v, view->mem[i], seq, &last);
+        rc = note(v, verify_segment(v, view->mem[i]->seg->number));
+        if (rc == SHALE_OK) {
+            rc = verify_memtable(v, view->mem[i], seq, &last);
+        }
         if (rc == SHALE_OK && i == 0 && last < seq) {
             rc = err_set(SHALE_CORRUPT,
                          "%06u.wal: records verify up to sequence number %llu, %llu are visible",
@@ -126,22 +154,33 @@ static int verify_log(struct verify *v, const struct db_view *view, uint64_t seq
     return rc;
 }
 
+static int read_current(struct verify *v, uint64_t *number)
+{
+    int rc = current_read(v->db->dirfd, number);
+    return rc == SHALE_NODB ? err_set(SHALE_CORRUPT, "%s: CURRENT is missing", v->db->path) : rc;
+}
+
+/* Unless it was rolled since the view was taken. */
 static int verify_manifest(struct verify *v, const struct db_view *view)
 {
     struct version *again = NULL;
+    char name[MANIFEST_NAME_SIZE];
     uint64_t number;
-    int rc = current_read(v->db->dirfd, &number);
-    if (rc == SHALE_NODB) {
-        rc = err_set(SHALE_CORRUPT, "%s: CURRENT is missing", v->db->path);
+    int rc = read_current(v, &number);
+    if (rc != SHALE_OK || number != view->version->manifest) {
+        return rc;
     }
-    if (rc == SHALE_OK &&
-        number == view->version->manifest) { /* else it was rolled since the view was taken */
-        rc = manifest_load(v->db->dirfd, number, view->version->length, &again);
-        if (rc == SHALE_OK) {
-            rc = version_check(again);
+    rc = manifest_load(v->db->dirfd, number, view->version->length, &again);
+    if (rc == SHALE_OK) {
+        rc = version_check(again);
+    } else if (rc == SHALE_NOTFOUND) {
+        manifest_name(number, name);
+        rc = read_current(v, &number);
+        if (rc == SHALE_OK && number == view->version->manifest) {
+            rc = err_set(SHALE_CORRUPT, "%s is missing", name);
         }
-        version_unref(again);
     }
+    version_unref(again);
     return rc;
 }
 
