@@ -102,9 +102,9 @@ static void start_worker(struct agent *a, unsigned id, unsigned kind)
         agent_must(a, "open %s %s", dir, open[id % BASE_COUNT(open)]);
         /* groups of its own, and for one in four read-change-write of the last ones, which they share */
         bool shared = id % 4 == 3;
-        agent_tell(a, "write-groups %u %d %s flush=%u compact=%u seed=%llu",
-                   shared ? GROUPS - PER_AGENT : id % 3 * PER_AGENT, PER_AGENT, shared ? "txn" : "", 37 + id,
-                   211 + 40 * id, (unsigned long long)os_now());
+        agent_tell(a, "write-groups %u %d %s writers=%u flush=%u compact=%u seed=%llu",
+                   shared ? GROUPS - PER_AGENT : id % 3 * PER_AGENT, PER_AGENT, shared ? "txn" : "",
+                   1 + id % 3, 37 + id, 211 + 40 * id, (unsigned long long)os_now());
     }
 }
 

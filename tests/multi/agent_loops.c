@@ -42,26 +42,66 @@ static int housekeeping(struct agent_self *a, const struct agent_line *line, uin
     return -1;
 }
 
-/* write-groups FIRST COUNT [txn] [sync] [flush=N] [compact=N] [work=N] [ops=N] [seed=N]: batches over groups
- * that are this agent's own; with txn, read-change-write of groups that it shares with others. */
-static void loop_write(struct agent_self *a, const struct agent_line *line)
+struct write_loop {
+    struct agent_self *a;
+    const struct agent_line *line;
+    unsigned first, step, groups; /* this thread's: first, first + step, ... */
+    uint64_t seed, rounds;
+    char err[GROUPS_ERR];
+    pthread_t thread;
+};
+
+static void *write_rounds(void *ctx)
 {
-    unsigned first = (unsigned)atoi(line->word[0]), count = (unsigned)atoi(line->word[1]);
-    unsigned flags = agent_write_flags(line);
-    bool txn = agent_flag(line, "txn");
-    uint64_t seed = agent_number(line, "seed", a->id + 1), round = 0;
-    char err[GROUPS_ERR] = "";
-    for (; going_on(a, line, round); round++) {
-        unsigned group = first + (unsigned)(prng_next(&seed) % count);
-        int rc = txn ? groups_write_txn(agent_db(a), a->board, group, flags, err)
-                     : groups_write(agent_db(a), a->board, group, flags, err);
-        if (rc != 0 || housekeeping(a, line, round, err) != 0) {
-            agent_wrong(a, err);
-            return;
+    struct write_loop *w = ctx;
+    struct agent_self *a = w->a;
+    unsigned flags = agent_write_flags(w->line);
+    bool txn = agent_flag(w->line, "txn");
+    for (; going_on(a, w->line, w->rounds) && atomic_load(&a->row->broken) == 0; w->rounds++) {
+        unsigned group = w->first + w->step * (unsigned)(prng_next(&w->seed) % w->groups);
+        int rc = txn ? groups_write_txn(agent_db(a), a->board, group, flags, w->err)
+                     : groups_write(agent_db(a), a->board, group, flags, w->err);
+        if (rc != 0 || housekeeping(a, w->line, w->rounds, w->err) != 0) {
+            return NULL;
         }
         atomic_fetch_add(&a->row->ops, 1);
     }
-    agent_ok("%llu", (unsigned long long)round);
+    return NULL;
+}
+
+/* write-groups FIRST COUNT [writers=N] [txn] [sync] [flush=N] [compact=N] [work=N] [ops=N] [seed=N]: batches
+ * over groups that are this agent's own, each of N threads has some of them; with txn, read-change-write of
+ * groups that it shares with others. */
+static void loop_write(struct agent_self *a, const struct agent_line *line)
+{
+    enum { MOST = 8 };
+    static struct write_loop w[MOST];
+    unsigned first = (unsigned)atoi(line->word[0]), count = (unsigned)atoi(line->word[1]);
+    unsigned n = (unsigned)agent_number(line, "writers", 1);
+    uint64_t seed = agent_number(line, "seed", a->id + 1), rounds = 0;
+    const char *wrong = NULL;
+    n = n < 1 ? 1 : n > MOST ? MOST : n > count ? count : n;
+    for (unsigned i = 0; i < n; i++) {
+        w[i] = (struct write_loop){.a = a, .line = line, .first = first + i, .step = n, .seed = seed + i};
+        w[i].groups = (count - i + n - 1) / n;
+        if (i > 0 && os_thread_start(&w[i].thread, write_rounds, &w[i], "writer") != SHALE_OK) {
+            snprintf(w[i].err, sizeof w[i].err, "no thread: %s", shale_errmsg());
+            w[i].thread = pthread_self();
+        }
+    }
+    (void)write_rounds(&w[0]);
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0 && !pthread_equal(w[i].thread, pthread_self())) {
+            os_thread_join(w[i].thread);
+        }
+        rounds += w[i].rounds;
+        wrong = wrong == NULL && w[i].err[0] != '\0' ? w[i].err : wrong;
+    }
+    if (wrong != NULL) {
+        agent_wrong(a, wrong);
+    } else {
+        agent_ok("%llu", (unsigned long long)rounds);
+    }
 }
 
 /* read-groups N [ops=N] [how=N]: every way of reading in turn. */

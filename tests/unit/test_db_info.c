@@ -366,6 +366,39 @@ START_TEST(threads_share_a_handle)
 }
 END_TEST
 
+static void *commit_durably(void *ctx)
+{
+    struct crowd *c = ctx;
+    for (unsigned i = 0; i < 60; i++) {
+        shale_stats s = {.size = sizeof s};
+        char key[16];
+        snprintf(key, sizeof key, "%u", c->id);
+        c->bad += shale_stat(c->db, &s) != SHALE_OK;
+        uint64_t before = s.seq; /* our commit comes after it */
+        c->bad += shale_put(c->db, key, strlen(key), "v", 1, SHALE_SYNC) != SHALE_OK;
+        c->bad += shale_stat(c->db, &s) != SHALE_OK;
+        c->bad += s.synced_seq <= before;
+    }
+    return NULL;
+}
+
+/* Also those whose record another thread of the group appended, and those that came while it did. */
+START_TEST(durable_commit_is_synced_when_it_returns_whoever_led_it)
+{
+    enum { N = 6 };
+    struct crowd c[N];
+    pthread_t t[N];
+    for (unsigned i = 0; i < N; i++) {
+        c[i] = (struct crowd){db, i, 0};
+        assert_ok(os_thread_start(&t[i], commit_durably, &c[i], "durable"));
+    }
+    for (unsigned i = 0; i < N; i++) {
+        os_thread_join(t[i]);
+        ck_assert_msg(c[i].bad == 0, "thread %u: %u wrong", i, c[i].bad);
+    }
+}
+END_TEST
+
 START_TEST(maintenance_thread_flushes_and_compacts_unasked)
 {
     shale_options o = small_options();
@@ -470,6 +503,7 @@ static Suite *suite(void)
     tcase_add_test(t, progress_is_told_and_can_cancel);
     tcase_add_test(t, compact_range_of_a_part_and_of_nothing);
     tcase_add_loop_test(t, threads_share_a_handle, 0, 3);
+    tcase_add_test(t, durable_commit_is_synced_when_it_returns_whoever_led_it);
     tcase_add_test(t, maintenance_thread_flushes_and_compacts_unasked);
     tcase_add_test(t, h39_snapshot_held_under_load_keeps_the_log_bounded);
     tcase_add_test(t, ten_small_records_are_a_small_database);
