@@ -338,8 +338,8 @@ static int check_descriptor(shale_lockq *q, int fd)
 
 /* How the lock is held, and whether through this open file. Among several sharers its record tells; with more
  * sharers than records it may stay unknown: *held is false then. */
-static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, enum lockq_state *state,
-                            bool *held)
+static int look_at_descriptor(shale_lockq *q, const struct lockq_lock *lock, enum lockq_state *state,
+                              bool *held)
 {
     bool any = false, exclusive = false, others = false;
     int rc = os_lock_test(q->fresh, lock->start, 1, true, &any);
@@ -357,6 +357,19 @@ static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, enum 
         if (*state == LOCKQ_SHARED && others && lock->slot != NULL) {
             *held = lockq_record_find(q->queue, &shared, q->fresh) < LOCKQ_RECORDS;
         }
+    }
+    return rc;
+}
+
+/* One look can be fooled: the first test sees another's lock, which is gone at the last. Whoever holds it is
+ * found to hold it every time. */
+#define LOOKS 8
+static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, enum lockq_state *state,
+                            bool *held)
+{
+    int rc = look_at_descriptor(q, lock, state, held);
+    for (int i = 1; i < LOOKS && rc == SHALE_OK && *held; i++) {
+        rc = look_at_descriptor(q, lock, state, held);
     }
     return rc;
 }
