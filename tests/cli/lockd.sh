@@ -175,10 +175,13 @@ signals_reach_cmd() {
     done
 }
 
+# Bits 31 and 32 are the C library's own signals: nobody can set them back through it.
 cmd_has_the_default_dispositions() {
     mkdir d
-    got=$(trap '' TERM HUP USR1; lockd run d -- grep -E '^Sig(Ign|Blk)' /proc/self/status | tr -d '\t\n')
-    same 'SigBlk:0000000000000000SigIgn:0000000000000000' "$got"
+    got=$(trap '' TERM HUP USR1; lockd run d -- sed -n 's/^Sig\(Ign\|Blk\):[[:space:]]*//p' /proc/self/status)
+    for mask in $got; do
+        same 0 $((0x$mask & ~0x180000000))
+    done
 }
 
 interrupted_while_it_waits_lockd_leaves_the_queue() {
