@@ -286,6 +286,72 @@ START_TEST(h9_nobody_waits_long_for_a_turn_whatever_its_end_says)
 }
 END_TEST
 
+/* ---- what happens between two steps: done by the hook at the marks ---- */
+
+static struct side *meanwhile_side;
+static struct lockq_ticket *meanwhile_ticket;
+static uint64_t meanwhile_number;
+
+static void queue_meanwhile(enum os_mark mark)
+{
+    (void)mark;
+    os_mark_hook = NULL;
+    meanwhile_ticket = stand(meanwhile_side, &meanwhile_number);
+}
+
+static void serve_meanwhile(enum os_mark mark)
+{
+    (void)mark;
+    os_mark_hook = NULL;
+    atomic_store(&meanwhile_side->lock.slot->served, 1);
+}
+
+START_TEST(who_queues_while_the_lock_is_being_taken_is_not_passed)
+{
+    struct side a, b;
+    side_open(&a), side_open(&b);
+    meanwhile_side = &b;
+    os_mark_hook = queue_meanwhile; /* the bytes are had, served == next was looked at */
+    ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_BUSY);
+    ck_assert_ptr_null(os_mark_hook);
+    ck_assert(is_free(&b));
+    ck_assert_uint_ne(atomic_load(&b.lock.slot->word[meanwhile_number % LOCKQ_WORDS]), 0); /* and was woken */
+    leave(&b, meanwhile_ticket, meanwhile_number);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(who_is_overtaken_between_number_and_ticket_takes_a_new_number)
+{
+    struct side a, b;
+    side_open(&a), side_open(&b);
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    meanwhile_side = &a;
+    os_mark_hook = serve_meanwhile; /* b has number 1 and no ticket yet */
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 30), SHALE_BUSY);
+    ck_assert_ptr_null(os_mark_hook);
+    ck_assert_uint_eq(next_of(&a), 2);
+    give(&a);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+START_TEST(no_owner_believes_a_turn_longer_than_its_own)
+{
+    struct side a, b;
+    uint64_t n;
+    side_open(&a), side_open(&b);
+    a.lock.turn_ns = 3600 * 1000 * MS;
+    struct lockq_ticket *t = stand(&b, &n);
+    atomic_store(&a.lock.slot->owner, a.lock.owner);
+    atomic_store(&a.lock.slot->turn_end, (uint64_t)os_now() + 2 * (uint64_t)a.lock.turn_ns);
+    ck_assert_int_eq(take(&a, LOCKQ_ONCE, -1), SHALE_BUSY);
+    ck_assert_uint_eq(atomic_load(&a.lock.slot->owner), 0);
+    leave(&b, t, n);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
 /* ---- shared ---- */
 
 START_TEST(sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones)
@@ -359,6 +425,9 @@ int main(void)
         until_its_turn_is_over_only_the_owner_takes_the_lock_again,
         an_owner_whose_turn_is_over_gives_it_up_on_the_way_in_and_on_the_way_out,
         h9_nobody_waits_long_for_a_turn_whatever_its_end_says,
+        who_queues_while_the_lock_is_being_taken_is_not_passed,
+        who_is_overtaken_between_number_and_ticket_takes_a_new_number,
+        no_owner_believes_a_turn_longer_than_its_own,
         sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones,
         more_sharers_than_records_share_unlisted,
         NULL,
