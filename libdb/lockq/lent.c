@@ -11,8 +11,9 @@
  *      both see one                    another holds it
  *      neither                         nobody does
  *
- * That can be fooled for a moment, between the two looks; so byte 2 alone is what keeps writers apart: plain
- * writers lock both bytes, a writer under a lent lock locks byte 2 and looks again. */
+ * That can be fooled for a moment, between the two looks, so it is asked more than once; and byte 2 alone is
+ * what keeps writers apart: plain writers lock both bytes, a writer under a lent lock locks byte 2 and looks
+ * again. */
 #include "lockq/queue.h"
 
 #include <stdlib.h>
@@ -76,6 +77,18 @@ static int holds(int fresh_fd, int fd, uint64_t byte, bool exclusively, bool *he
     return rc;
 }
 
+/* One look can be fooled: another's lock, seen through the fresh file, may be gone when N is asked. Whoever
+ * holds is found to hold every time. */
+#define LOOKS 8
+static int holds_surely(int fresh_fd, int fd, uint64_t byte, bool exclusively, bool *held)
+{
+    int rc = holds(fresh_fd, fd, byte, exclusively, held);
+    for (int i = 1; i < LOOKS && rc == SHALE_OK && *held; i++) {
+        rc = holds(fresh_fd, fd, byte, exclusively, held);
+    }
+    return rc;
+}
+
 int lockq_lent_holds(int fresh_fd, int fd, bool *held)
 {
     return holds(fresh_fd, fd, OS_BYTE_WRITE, true, held);
@@ -86,7 +99,7 @@ int lockq_lent_holds(int fresh_fd, int fd, bool *held)
 static int kind_of(int fresh_fd, int fd, enum lockq_lent *kind)
 {
     bool exclusive = false, any = false, others_exclude = false;
-    int rc = holds(fresh_fd, fd, OS_BYTE_WRITE, true, &exclusive);
+    int rc = holds_surely(fresh_fd, fd, OS_BYTE_WRITE, true, &exclusive);
     if (rc == SHALE_OK) {
         rc = os_lock_test(fresh_fd, OS_BYTE_WRITE, 1, true, &any);
     }
@@ -206,7 +219,7 @@ bool lockq_find_named(int fresh_fd, uint64_t byte, int *fd)
         size_t size = strcspn(p, ",");
         struct entry e;
         if (parse_entry(p, size, &e) && os_stat(e.fd, &st) == SHALE_OK && same_file(&st, &lock)) {
-            found = holds(fresh_fd, e.fd, byte, false, &found) == SHALE_OK && found;
+            found = holds_surely(fresh_fd, e.fd, byte, false, &found) == SHALE_OK && found;
             *fd = e.fd;
         }
         p += size;
