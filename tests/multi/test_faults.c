@@ -109,7 +109,7 @@ START_TEST(h23_full_device_stops_the_work_and_no_more)
 END_TEST
 
 /* A record that could not be written whole is none, and what follows stands where it would have. */
-START_TEST(failed_append_leaves_nothing)
+START_TEST(refused_append_leaves_nothing)
 {
     agent_must(&a, "put before 1");
     agent_must(&a, "errno-at WRITE 1 %d", EIO);
@@ -173,7 +173,7 @@ static Suite *suite(void)
     tcase_add_test(t, h24_failed_sync_of_one_stops_everybody_until_it_is_cured);
     tcase_add_test(t, h24_failed_sync_is_over_after_everybody_left);
     tcase_add_loop_test(t, h23_full_device_stops_the_work_and_no_more, 0, (int)BASE_COUNT(full));
-    tcase_add_test(t, failed_append_leaves_nothing);
+    tcase_add_test(t, refused_append_leaves_nothing);
     tcase_add_test(t, opens_that_fail_leave_nothing_behind);
     tcase_add_test(t, h12_killed_after_publishing_before_unlocking);
     suite_add_tcase(s, t);
