@@ -233,7 +233,8 @@ int db_commit(shale_db *db, struct slice payload, uint32_t count, unsigned flags
 /* The same by who holds WRITE already (a transaction): no stall, may prepare under WRITE. *lsn: the end of
  * the record, for db_sync. */
 int db_commit_locked(shale_db *db, struct slice payload, uint32_t count, bool through_file, uint64_t *lsn);
-/* Seals the active memtable if it holds anything. Takes and releases WRITE. */
+/* Seals the active memtable if it holds anything, or is suspect after a failed sync. Takes and releases
+ * WRITE. */
 int db_seal(shale_db *db, const struct os_wait *wait);
 bool db_wants_sync(const shale_db *db, unsigned flags);
 int db_check_flags(unsigned flags);
@@ -256,7 +257,8 @@ int db_panic(shale_db *db);              /* SHALE_PANIC with its text while in p
 
 /* ---- flush.c, compact.c, work.c, sweep.c ---- */
 
-/* Caller holds FLUSH. Writes the oldest sealed memtable to L0. SHALE_NOTFOUND (no text): none is sealed. */
+/* Caller holds FLUSH. Writes the oldest sealed memtable to L0. SHALE_NOTFOUND (no text): none is sealed, or
+ * others did it, or what a failed sync has lost can only be dropped after db_seal. */
 int db_flush_one(shale_db *db);
 /* The table of what a memtable holds up to seq, each record verified first; a number from STATE. The
  * directory is not synced. */

@@ -6,7 +6,9 @@
  * names it.
  *
  * After a failed fdatasync of the log (panic) the same steps are the cure [I-13]: at the first record that
- * does not verify the flush stops, and what follows in the suspect segments is dropped.
+ * does not verify the flush stops, and what follows in the suspect segments is dropped, all of it by one
+ * edit: what stays is a prefix of the commits. The edit's last sequence number is the last one that was
+ * handed out for what is dropped, so that the log goes on behind it without a gap [I-14].
  */
 #include "db/db.h"
 
@@ -137,69 +139,110 @@ static bool in_panic(const shale_db *db, uint32_t number)
     return atomic_load_explicit(&db->state->panic, memory_order_acquire) >= number;
 }
 
-/* Up to which sequence number the memtable may be written: all of it, unless it is suspect. 0: nothing. */
-static int flushable(shale_db *db, const struct version *v, struct mem_index *mem, uint64_t *seq)
+/* What a flush of the oldest memtable does. */
+struct flush {
+    uint32_t number, until; /* memtables [number, until) are done with */
+    uint64_t seq;           /* entries up to here go to the table; 0: none */
+    uint64_t last_seq;      /* everything up to here has been dealt with; 0: as before */
+};
+
+/* The last sequence number of the memtables before `number`, which are sealed. visible_seq is read before the
+ * first record of `number` is looked for: where there is none yet, none of its entries is visible. */
+static uint64_t last_before(shale_db *db, const struct db_view *view, uint32_t number)
+{
+    struct wal_view rec;
+    uint64_t visible = atomic_load_explicit(&db->state->visible_seq, memory_order_acquire);
+    const struct mem_index *next = view->mem[view->active - number];
+    return wal_read(next->seg, WAL_FIRST, &rec) == SHALE_OK ? rec.first_seq - 1 : visible;
+}
+
+/* f->seq: up to where the suspect memtable verifies. SHALE_NOTFOUND (no text): not before the newest suspect
+ * one is sealed, too. */
+static int plan_drop(shale_db *db, const struct db_view *view, struct flush *f)
+{
+    uint64_t panic = atomic_load_explicit(&db->state->panic, memory_order_acquire);
+    if (view->active <= panic) {
+        return SHALE_NOTFOUND;
+    }
+    f->until = (uint32_t)panic + 1;
+    f->last_seq = last_before(db, view, f->until);
+    db_log(db, 0, "%s: log segments %u to %u: entries %llu to %llu were lost by a failed fdatasync", db->path,
+           f->number, f->until - 1, (unsigned long long)(f->seq != 0 ? f->seq : view->version->last_seq) + 1,
+           (unsigned long long)f->last_seq);
+    return SHALE_OK;
+}
+
+/* All of the memtable may be written, unless it is suspect. */
+static int plan(shale_db *db, const struct db_view *view, struct mem_index *mem, struct flush *f)
 {
     uint64_t first, last, entries;
-    uint32_t number = mem->seg->number;
+    *f = (struct flush){.number = mem->seg->number, .until = mem->seg->number + 1};
     int rc = verify_records(mem->seg, &first, &last, &entries);
     if (rc != SHALE_OK) {
         return rc;
     }
     /* not ==: a writer killed between linking an entry and counting it leaves the index one short */
-    bool whole = entries >= mem_entries(mem), follows = first == 0 || first == v->last_seq + 1;
+    bool whole = entries >= mem_entries(mem), follows = first == 0 || first == view->version->last_seq + 1;
+    f->seq = follows ? last : 0;
+    f->last_seq = f->seq;
     if (whole && follows) {
-        *seq = last;
         return SHALE_OK;
     }
-    if (!in_panic(db, number)) {
-        return err_set(
-            SHALE_CORRUPT,
-            "%s: log segment %u: only %llu of %llu entries verify: the rest was not written to a table; "
-            "restore from a backup, or salvage with repair",
-            db->path, number, (unsigned long long)entries, (unsigned long long)mem_entries(mem));
+    if (in_panic(db, f->number)) {
+        return plan_drop(db, view, f);
     }
-    *seq = follows ? last : 0;
-    db_log(db, 0, "%s: log segment %u: entries after %llu were lost by a failed fdatasync and are dropped",
-           db->path, number, (unsigned long long)(*seq != 0 ? *seq : v->last_seq));
-    return SHALE_OK;
+    return err_set(
+        SHALE_CORRUPT,
+        "%s: log segment %u: only %llu of %llu entries verify: the rest was not written to a table; "
+        "restore from a backup, or salvage with repair",
+        db->path, f->number, (unsigned long long)entries, (unsigned long long)mem_entries(mem));
 }
 
-static int flush_mem(shale_db *db, const struct version *v, struct mem_index *mem)
+static int write_planned(shale_db *db, struct mem_index *mem, const struct flush *f,
+                         struct version_edit *edit, uint64_t *bytes)
 {
-    struct version_edit edit = {0};
     struct table_info info = {0};
-    uint32_t number = mem->seg->number;
-    uint64_t seq = 0, bytes = 0;
-    bool unknown = false;
-    os_mark(OS_MARK_FLUSH);
-    int rc = flushable(db, v, mem, &seq);
-    if (rc == SHALE_OK && seq != 0) {
-        rc = db_write_mem_table(db, mem, seq, &info);
-        bytes = info.size;
-        edit.has_last_seq = true;
-        edit.last_seq = seq;
+    int rc = SHALE_OK;
+    if (f->seq != 0) {
+        rc = db_write_mem_table(db, mem, f->seq, &info);
+        *bytes = info.size;
         if (rc == SHALE_OK) {
-            rc = version_edit_add(&edit, 0, &info);
+            rc = version_edit_add(edit, 0, &info);
         }
         if (rc == SHALE_OK) {
             rc = os_sync_dir(db->dirfd);
         }
     }
-    edit.has_oldest = true;
-    edit.oldest = number + 1;
+    edit->has_last_seq = f->last_seq != 0;
+    edit->last_seq = f->last_seq;
+    edit->has_oldest = true;
+    edit->oldest = f->until;
+    table_info_release(&info);
+    return rc;
+}
+
+static int flush_mem(shale_db *db, const struct db_view *view, struct mem_index *mem)
+{
+    struct version_edit edit = {0};
+    struct flush f;
+    uint64_t bytes = 0;
+    bool unknown = false;
+    os_mark(OS_MARK_FLUSH);
+    int rc = plan(db, view, mem, &f);
+    if (rc == SHALE_OK) {
+        rc = write_planned(db, mem, &f, &edit, &bytes);
+    }
     if (rc == SHALE_OK) {
         os_mark(OS_MARK_FLUSH);
-        rc = db_commit_edit(db, &edit, still_oldest, &number, &unknown);
+        rc = db_commit_edit(db, &edit, still_oldest, &f.number, &unknown);
     }
     if (rc == SHALE_OK) {
         DB_COUNT(db, flushes, 1);
         DB_COUNT(db, flush_bytes, bytes);
-        db_retire(db, number, number + 1);
+        db_retire(db, f.number, f.until);
     } else if (!unknown) {
         db_drop_outputs(db, &edit);
     }
-    table_info_release(&info);
     version_edit_release(&edit);
     return rc;
 }
@@ -226,7 +269,7 @@ int db_flush_one(shale_db *db)
     } else {
         struct mem_index *mem = view->mem[view->mem_count - 1];
         db_doing(db, "flushing memtable %u", mem->seg->number);
-        rc = flush_mem(db, view->version, mem);
+        rc = flush_mem(db, view, mem);
         db_doing(db, "%s", "");
     }
     db_view_unref(view);
@@ -258,7 +301,11 @@ int shale_flush(shale_db *db)
         }
         rc = db_flush_one(db);
         os_role_unlock(&db->roles, OS_ROLE_FLUSH);
-        rc = rc == SHALE_NOTFOUND ? SHALE_OK : rc;
+        if (rc ==
+            SHALE_NOTFOUND) { /* others did it; or else a sync has failed just now, in a newer segment */
+            rc = db_panic(db) == SHALE_OK ? SHALE_OK : db_seal(db, &wait);
+            until = rc == SHALE_OK && db_panic(db) != SHALE_OK ? db_active(db->state) : until;
+        }
     }
     return rc;
 }

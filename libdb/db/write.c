@@ -565,7 +565,9 @@ int db_seal(shale_db *db, const struct os_wait *wait)
         if (rc != SHALE_OK) {
             return rc;
         }
-        if (wal_lsn_offset(atomic_load_explicit(&db->state->wal_end, memory_order_relaxed)) != WAL_FIRST) {
+        uint64_t end = atomic_load_explicit(&db->state->wal_end, memory_order_relaxed);
+        uint64_t panic = atomic_load_explicit(&db->state->panic, memory_order_relaxed);
+        if (wal_lsn_offset(end) != WAL_FIRST || panic >= wal_lsn_number(end)) {
             rc = rotate(db, DB_MAX_MEMS - 4, true, &why);
         }
         db_write_unlock(db);
