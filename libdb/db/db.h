@@ -122,7 +122,9 @@ struct shale_db {
     /* read-only, private replay: under adopt_mutex */
     struct db_seen {
         ino_t state_ino; /* 0: there was none */
-        uint64_t generation, manifest;
+        bool mapped;     /* by this handle: then these two are its words */
+        uint64_t magic, generation;
+        uint64_t manifest;
     } seen;
     struct state_map old_states[8]; /* replaced files of STATE, mapped until close */
     unsigned old_state_count;

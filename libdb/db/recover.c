@@ -351,6 +351,8 @@ static int look_around(shale_db *db, struct db_seen *seen)
     if (rc == SHALE_OK) {
         seen->state_ino = st.st_ino;
         if (db->state_map.state != NULL && db->state_map.ino == st.st_ino) {
+            seen->mapped = true;
+            seen->magic = atomic_load_explicit(&db->state_map.state->magic, memory_order_acquire);
             seen->generation = atomic_load_explicit(&db->state_map.state->generation, memory_order_acquire);
         }
         rc = SHALE_OK;
@@ -365,14 +367,17 @@ static int look_around(shale_db *db, struct db_seen *seen)
 
 static bool same_look(const struct db_seen *a, const struct db_seen *b)
 {
-    return a->state_ino == b->state_ino && a->generation == b->generation && a->manifest == b->manifest;
+    return a->state_ino == b->state_ino && a->mapped == b->mapped && a->magic == b->magic &&
+           a->generation == b->generation && a->manifest == b->manifest;
 }
 
+/* A STATE that is there but could not be mapped may have become usable, and nothing would tell. */
 bool db_replay_still_good(shale_db *db)
 {
     struct db_seen now;
     os_mutex_lock(&db->adopt_mutex);
-    bool good = look_around(db, &now) == SHALE_OK && same_look(&now, &db->seen);
+    bool good =
+        look_around(db, &now) == SHALE_OK && same_look(&now, &db->seen) && (now.mapped || now.state_ino == 0);
     os_mutex_unlock(&db->adopt_mutex);
     return good;
 }

@@ -277,6 +277,34 @@ START_TEST(h27_readonly_handle_reads_and_writes_nothing)
 }
 END_TEST
 
+/* The last step of initialising STATE is its magic number: who replays privately just before it must notice.
+ */
+START_TEST(h27_readonly_handle_notices_that_state_became_usable)
+{
+    char path[PATH_MAX];
+    uint64_t magic, none = 0;
+    shale_db *db = open_small(dir), *reader;
+    put(db, "a", "1");
+    assert_ok(shale_close(db));
+    snprintf(path, sizeof path, "%s/STATE", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &magic, sizeof magic, 0), sizeof magic);
+    ck_assert_int_eq(pwrite(fd, &none, sizeof none, 0), sizeof none);
+    shale_options o = small_options();
+    o.readonly = true;
+    assert_ok(shale_open(dir, &o, &reader));
+    expect(reader, NULL, "a", "1");
+    ck_assert_int_eq(pwrite(fd, &magic, sizeof magic, 0), sizeof magic);
+    db = open_small(dir);
+    put(db, "a", "2");
+    expect(reader, NULL, "a", "2");
+    assert_ok(shale_close(db));
+    assert_ok(shale_close(reader));
+    ck_assert_int_eq(close(fd), 0);
+}
+END_TEST
+
 START_TEST(h27_readonly_handle_replays_privately_without_state)
 {
     shale_options o = small_options();
@@ -401,6 +429,7 @@ static Suite *suite(void)
     tcase_add_test(t, calls_after_close_are_invalid);
     tcase_add_test(t, transaction_open_at_close_is_aborted);
     tcase_add_test(t, h27_readonly_handle_reads_and_writes_nothing);
+    tcase_add_test(t, h27_readonly_handle_notices_that_state_became_usable);
     tcase_add_test(t, h27_readonly_handle_replays_privately_without_state);
     tcase_add_test(t, h29_stored_options_win_over_the_callers);
     tcase_add_test(t, h18_more_handles_than_rows);
