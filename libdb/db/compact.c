@@ -8,7 +8,10 @@
  */
 #include "db/compact.h"
 
-#define CHECK_EVERY 1024 /* entries between looks at progress and cancelling */
+/* Between tries at a level that others compact: short, because the moments in which it is free are, too. */
+#define RANGE_NAP_NS     100000
+#define RANGE_NAP_MAX_NS 2000000
+#define CHECK_EVERY      1024 /* entries between looks at progress and cancelling */
 
 struct output {
     shale_db *db;
@@ -376,7 +379,7 @@ static unsigned bottom_level(shale_db *db, uint64_t *bytes)
 
 static int range_level(struct range_work *w, unsigned level)
 {
-    int64_t nap = 1000000;
+    int64_t nap = RANGE_NAP_NS;
     uint32_t left = UINT32_MAX;
     for (;;) {
         int rc = range_unit(w, level, &left);
@@ -384,7 +387,7 @@ static int range_level(struct range_work *w, unsigned level)
             return SHALE_OK;
         }
         if (rc == SHALE_OK) {
-            nap = 1000000;
+            nap = RANGE_NAP_NS;
             continue;
         }
         if (rc != SHALE_BUSY) {
@@ -397,7 +400,7 @@ static int range_level(struct range_work *w, unsigned level)
         if (rc != SHALE_OK) {
             return err_set(rc, "%s: interrupted", w->db->path);
         }
-        nap = nap < 100000000 ? nap * 2 : nap;
+        nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
     }
 }
 
