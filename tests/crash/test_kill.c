@@ -250,10 +250,10 @@ static Suite *suite(void)
     if (counts == MAP_FAILED) {
         abort();
     }
-    tcase_set_timeout(directed, test_times(120, 3600));
+    tcase_set_timeout(directed, test_times(240, 3600));
     tcase_add_checked_fixture(directed, setup, teardown);
     tcase_add_loop_test(directed, others_go_on_after_a_kill_at, 0, (int)BASE_COUNT(phases));
-    tcase_set_timeout(random, test_times(180, 7200));
+    tcase_set_timeout(random, test_times(400, 7200));
     tcase_add_checked_fixture(random, setup, teardown);
     tcase_add_test(random, random_kills_of_one_and_of_all);
     tcase_add_test(count, enough_were_killed_in_every_phase);

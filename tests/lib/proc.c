@@ -262,7 +262,7 @@ void agent_progress(struct agent *a, uint64_t n, int ms)
 {
     struct board_agent *row = &a->board->agent[a->id];
     uint64_t want = atomic_load(&row->ops) + n;
-    int64_t end = now_ms() + 3 * (int64_t)ms; /* ms is meant for a machine that has little else to do */
+    int64_t end = now_ms() + 5 * (int64_t)ms; /* ms is meant for a machine that has little else to do */
     while (atomic_load(&row->ops) < want) {
         ck_assert_msg(atomic_load(&row->broken) == 0, "agent %u: %s", a->id, row->text);
         ck_assert_msg(now_ms() < end, "agent %u does not get on: %d ms at %s", a->id, ms,

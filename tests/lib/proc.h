@@ -10,7 +10,7 @@
 
 #include "board.h"
 
-#define PROC_ANSWER_MS 30000
+#define PROC_ANSWER_MS 100000
 
 struct agent {
     pid_t pid;    /* 0: none */

@@ -385,7 +385,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("hazards");
     TCase *t = tcase_create("hazards");
-    tcase_set_timeout(t, test_times(120, 3600));
+    tcase_set_timeout(t, test_times(240, 3600));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, h10_stopped_holder_is_named_and_not_robbed);
     tcase_add_test(t, h10_stopped_reader_harms_nobody);

@@ -303,7 +303,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("multi");
     TCase *t = tcase_create("multi");
-    tcase_set_timeout(t, test_times(120, 3600));
+    tcase_set_timeout(t, test_times(240, 3600));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, readers_see_whole_batches_and_every_acknowledged_one, 0, (int)BASE_COUNT(mixes));
     tcase_add_test(t, increments_in_transactions_are_never_lost);
