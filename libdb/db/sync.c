@@ -191,6 +191,25 @@ static bool wait_for_syncer(shale_db *db, uint64_t lsn, int64_t since, const str
     return os_now() - since > patience;
 }
 
+/* Goes past a holder of SYNC that takes too long, but never past a thread of this handle: that one uses the
+ * same descriptors, and the kernel tells a descriptor of an error once. Hence the mutex, and the look at
+ * panic behind it. A thread of ours that stands still in fdatasync would keep us waiting in ours just as
+ * well. */
+static int sync_past_holder(shale_db *db, uint64_t lsn)
+{
+    struct os_wait forever = os_wait_forever();
+    int rc = os_role_claim(&db->roles, OS_ROLE_SYNC, &forever);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = db_panic(db);
+    if (rc == SHALE_OK && durable_lsn(db) < lsn) {
+        rc = sync_now(db);
+    }
+    os_role_unclaim(&db->roles, OS_ROLE_SYNC);
+    return rc;
+}
+
 int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wait *wait)
 {
     int64_t since = 0;
@@ -211,7 +230,7 @@ int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wai
         }
         since = since == 0 ? os_now() : since;
         if (wait_for_syncer(db, lsn, since, wait)) {
-            rc = sync_now(db);
+            rc = sync_past_holder(db, lsn);
             if (rc != SHALE_OK) {
                 return rc;
             }

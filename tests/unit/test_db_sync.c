@@ -4,6 +4,8 @@
 #include "lib/lib.h"
 #include "os/os.h"
 
+#include <pthread.h>
+
 static char *dir;
 static shale_db *db;
 static _Atomic unsigned syncs; /* fdatasyncs that passed the door */
@@ -32,6 +34,35 @@ static void teardown(void)
     os_door_hook = NULL;
     assert_ok(shale_close(db));
     free(dir);
+}
+
+/* One fdatasync of the log that takes long, fails, and is told to its caller: the descriptor has no more to
+ * say. */
+static _Atomic unsigned slow_phase; /* 1: the next sync is the slow one; 2: under way; 3: it was told */
+
+static int tell_once(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    unsigned armed = 1;
+    (void)fd, (void)name, (void)offset, (void)length;
+    if (op != OS_OP_FDATASYNC) {
+        return 0;
+    }
+    if (atomic_compare_exchange_strong(&slow_phase, &armed, 2)) {
+        int64_t until = os_now() + INT64_C(400000000);
+        while (os_now() < until) {
+            os_yield();
+        }
+        atomic_store(&slow_phase, 3);
+        until = os_now() + INT64_C(50000000); /* it has heard, and has not told the others yet */
+        while (os_now() < until) {
+            os_yield();
+        }
+        return EIO;
+    }
+    while (atomic_load(&slow_phase) == 2) {
+        os_yield(); /* the same pages are being written */
+    }
+    return 0;
 }
 
 static int put_durably(const char *key, const char *value)
@@ -88,6 +119,33 @@ START_TEST(h24_a_failed_sync_stops_every_writer_until_all_was_written_anew)
 }
 END_TEST
 
+static void *put_first(void *status)
+{
+    *(int *)status = put_durably("first", "1");
+    return NULL;
+}
+
+/* Two threads share the handle's descriptors. The second one loses patience with the first, which holds SYNC.
+ */
+START_TEST(h24_a_thread_that_passes_a_slow_syncer_does_not_miss_its_error)
+{
+    pthread_t thread;
+    int first = 0;
+    atomic_store(&slow_phase, 1);
+    os_door_hook = tell_once;
+    ck_assert_int_eq(pthread_create(&thread, NULL, put_first, &first), 0);
+    while (atomic_load(&slow_phase) == 1) {
+        os_yield();
+    }
+    assert_status(put_durably("second", "2"), SHALE_PANIC);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(first, SHALE_PANIC);
+    os_door_hook = count_syncs;
+    assert_ok(shale_flush(db));
+    assert_ok(put_durably("third", "3"));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_sync");
@@ -96,6 +154,7 @@ static Suite *suite(void)
     tcase_add_test(t, durable_commit_is_on_the_disk_when_it_returns);
     tcase_add_test(t, close_syncs_what_was_not);
     tcase_add_test(t, h24_a_failed_sync_stops_every_writer_until_all_was_written_anew);
+    tcase_add_test(t, h24_a_thread_that_passes_a_slow_syncer_does_not_miss_its_error);
     suite_add_tcase(s, t);
     return s;
 }
