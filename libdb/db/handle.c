@@ -35,9 +35,9 @@ int db_check_write(const shale_db *db)
 /* A read-only handle has no lock file open: its directory tells. */
 int db_check_removed(const shale_db *db)
 {
-    struct stat st;
-    int rc = os_stat(db->fresh_fd >= 0 ? db->fresh_fd : db->dirfd, &st);
-    if (rc == SHALE_OK && st.st_nlink == 0) {
+    unsigned names = 1;
+    int rc = os_links(db->fresh_fd >= 0 ? db->fresh_fd : db->dirfd, &names);
+    if (rc == SHALE_OK && names == 0) {
         rc = err_set(SHALE_IO, "%s: the directory was removed", db->path);
     }
     return rc;

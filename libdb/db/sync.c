@@ -51,12 +51,12 @@ int db_panic(shale_db *db)
  * synced it has lost its name by right: its table is durable. */
 static int check_names(shale_db *db, const struct wal_segment *seg)
 {
-    struct stat st;
+    unsigned names = 1;
     int rc = db_check_removed(db);
     if (rc == SHALE_OK) {
-        rc = os_stat(seg->fd, &st);
+        rc = os_links(seg->fd, &names);
     }
-    if (rc == SHALE_OK && st.st_nlink == 0 && wal_lsn_number(durable_lsn(db)) <= seg->number) {
+    if (rc == SHALE_OK && names == 0 && wal_lsn_number(durable_lsn(db)) <= seg->number) {
         rc = err_set(SHALE_IO, "%s: the directory was removed", db->path);
     }
     return rc;
