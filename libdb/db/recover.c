@@ -236,7 +236,7 @@ static void fill_state(struct state *s, const struct version *v, uint64_t manife
     atomic_store(&s->synced_lsn, end);
     atomic_store(&s->synced_seq, v->last_seq);
     atomic_store(&s->ready, v->oldest);
-    atomic_store(&s->durable_group, 1);
+    atomic_store(&s->durable_group, 0);
 }
 
 /* Steps 3 to 5. *next is the version that the new manifest holds. */

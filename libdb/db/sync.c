@@ -18,6 +18,8 @@
  */
 #include "db/db.h"
 
+#define GROUP_UNIT 16 /* durable_group counts sixteenths of a commit */
+
 static uint64_t durable_lsn(const shale_db *db)
 {
     const struct state *s = db->state;
@@ -106,15 +108,23 @@ static int sync_segment(shale_db *db, uint32_t number)
 /* Waits a moment for company, if lately there was some. */
 static void dwell(const struct state *s)
 {
-    uint64_t group = atomic_load_explicit(&s->durable_group, memory_order_relaxed);
+    uint64_t group = atomic_load_explicit(&s->durable_group, memory_order_relaxed) / GROUP_UNIT;
     if (group <= 1) {
         return;
     }
     uint64_t want = atomic_load_explicit(&s->durable_synced, memory_order_relaxed) + group;
-    int64_t until = os_now() + 40000;
+    int64_t until = os_now() + 60000;
     while (atomic_load_explicit(&s->durable_published, memory_order_relaxed) < want && os_now() < until) {
         os_yield();
     }
+}
+
+/* The largest group of late: a smaller one takes a sixteenth off what is expected of the next. */
+static void note_group(struct state *s, uint64_t size)
+{
+    uint64_t before = atomic_load_explicit(&s->durable_group, memory_order_relaxed);
+    uint64_t faded = before - (before + 15) / 16, seen = size * GROUP_UNIT;
+    atomic_store_explicit(&s->durable_group, seen > faded ? seen : faded, memory_order_relaxed);
 }
 
 static void note_duration(struct state *s, int64_t ns)
@@ -151,7 +161,7 @@ static int sync_now(shale_db *db)
     state_raise(&s->synced_lsn, target);
     state_raise(&s->synced_seq, seq);
     uint64_t before = atomic_load_explicit(&s->durable_synced, memory_order_relaxed);
-    atomic_store_explicit(&s->durable_group, commits > before ? commits - before : 1, memory_order_relaxed);
+    note_group(s, commits > before ? commits - before : 1);
     state_raise(&s->durable_synced, commits);
     note_duration(s, os_now() - start);
     return SHALE_OK;

@@ -55,6 +55,7 @@
 #define BACKOFF_MIN_NS    50000
 #define BACKOFF_MAX_NS    20000000
 #define UNORDERED_MAX_NS  2000000
+#define MOMENT_NS         40000
 #define DESCRIBE_NS       20000000 /* a wait that is worth a row in the metadata */
 
 #define RELAXED memory_order_relaxed
@@ -206,6 +207,24 @@ static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct l
     (void)give_back(lock);
     wake_next(q, slot);
     return SHALE_BUSY;
+}
+
+/* A commit holds the lock for a few microseconds, less than a sleep costs. So where nobody has a ticket, a
+ * commit that just missed it looks again a few times before it draws one: a group of durable commits that a
+ * sync woke together goes through without a hand-over. Whoever draws a ticket ends that for all: no newcomer
+ * passes it. */
+static int take_in_a_moment(struct lockq *q, const struct lockq_lock *lock, struct lockq_claim *claim)
+{
+    int rc = take_at_once(q, lock, claim);
+    if (BASE_LIKELY(rc != SHALE_BUSY) || lock->turn_ns == 0) {
+        return rc;
+    }
+    int64_t until = os_now() + MOMENT_NS;
+    while (rc == SHALE_BUSY && queue_empty(lock->slot) && os_now() < until) {
+        os_yield();
+        rc = take_at_once(q, lock, claim);
+    }
+    return rc;
 }
 
 /* Who does not queue may take the lock when no live ticket is there, though numbers of the dead still stand.
@@ -518,7 +537,7 @@ int lockq_take(struct lockq *q, const struct lockq_lock *lock, enum lockq_how ho
     } else if (once) {
         rc = take_if_nobody_waits(q, lock, &mine);
     } else {
-        rc = take_at_once(q, lock, &mine);
+        rc = take_in_a_moment(q, lock, &mine);
     }
     if (rc == SHALE_BUSY && !once) {
         rc = take_waiting(q, lock, how, wait, &mine);
