@@ -111,10 +111,12 @@ static int look_up(struct output *o)
 
 static int merge_into(struct output *o, struct db_merge *m)
 {
+    struct db_breath breath = {0};
     int rc = db_merge_first(m);
     while (rc == SHALE_OK) {
         const struct db_entry *e = db_merge_entry(m);
         o->read += e->key.size + e->value.size;
+        db_breathe(&breath, e->key.size + e->value.size);
         if (e->type == TABLE_PUT || lies_below(o, e->key)) {
             rc = output_add(o, e);
         }

@@ -105,6 +105,8 @@ struct shale_db {
     pthread_mutex_t mems_mutex;
     struct db_mem mems[DB_MAX_MEMS];
     unsigned mem_count;
+    struct mem_index *_Atomic garbage; /* given up, not freed yet; of any thread */
+    _Atomic unsigned garbage_count;
 
     /* the write group, under group_mutex; the rest of this block under WRITE */
     pthread_mutex_t group_mutex;
@@ -175,10 +177,6 @@ int db_view_pin(shale_db *db, struct db_view *view);
 int db_adopt(shale_db *db);
 void db_drop_stale_view(shale_db *db); /* the maintenance thread's: an idle handle must not keep old files */
 void db_views_release(shale_db *db);   /* at close */
-/* The memtable of that number, opened once a handle. SHALE_NOTFOUND (no text): it is not there any more. A
- * reference. */
-int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem);
-void db_mems_prune(shale_db *db, uint32_t oldest);
 
 static inline uint32_t db_active(const struct state *s)
 {
@@ -244,6 +242,17 @@ int db_check_flags(unsigned flags);
  * threads owes. */
 int db_published(shale_db *db, uint64_t lsn, uint64_t bytes, bool durable, bool rotated);
 
+/* ---- mems.c ---- */
+
+/* The memtable of that number, opened once a handle. SHALE_NOTFOUND (no text): it is not there any more. A
+ * reference. */
+int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem);
+struct mem_index *db_mem_cached(shale_db *db, uint32_t number); /* NULL: not opened yet. A reference. */
+void db_mem_unref(shale_db *db, struct mem_index *mem);         /* quick; db NULL: freed at once */
+void db_mems_prune(shale_db *db, uint32_t oldest);              /* forgets those below */
+void db_mems_free(shale_db *db);                                /* what was given up */
+void db_mems_free_soon(
+    shale_db *db); /* the same, by a maintenance thread if there is one. No lock is held. */
 /* ---- segment.c ---- */
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait); /* until ready > active */
@@ -258,6 +267,21 @@ int db_sync_due(shale_db *db, bool now); /* what interval commits owe */
 int db_panic(shale_db *db);              /* SHALE_PANIC with its text while in panic, else SHALE_OK */
 
 /* ---- flush.c, compact.c, work.c, sweep.c ---- */
+
+/* Long work lets others run, after every 16 KiB or 128 entries that it has gone through: a kernel that does
+ * not preempt leaves a writer who was woken waiting for the next tick, milliseconds, and all who queue behind
+ * it with it. */
+struct db_breath {
+    uint32_t due;
+};
+static inline void db_breathe(struct db_breath *b, size_t bytes)
+{
+    b->due += (uint32_t)(bytes < 16384 ? bytes : 16384) + 128;
+    if (b->due >= 16384) {
+        b->due = 0;
+        os_yield();
+    }
+}
 
 /* Caller holds FLUSH. Writes the oldest sealed memtable to L0. SHALE_NOTFOUND (no text): none is sealed, or
  * others did it, or what a failed sync has lost can only be dropped after db_seal. */

@@ -17,6 +17,7 @@
 static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64_t *last, uint64_t *entries)
 {
     struct wal_view rec;
+    struct db_breath breath = {0};
     uint32_t offset = WAL_FIRST;
     int rc;
     *first = *last = *entries = 0;
@@ -27,6 +28,7 @@ static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64
         *first = *first == 0 ? rec.first_seq : *first;
         *last = rec.first_seq + rec.count - 1;
         *entries += rec.count;
+        db_breathe(&breath, rec.end - offset);
         offset = rec.end;
     }
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
@@ -35,6 +37,7 @@ static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64
 static int build_table(struct mem_index *mem, uint64_t seq, struct table_builder *b)
 {
     struct mem_iter it;
+    struct db_breath breath = {0};
     mem_iter_init(&it, mem, seq);
     int rc = mem_iter_first(&it);
     while (rc == SHALE_OK) {
@@ -43,6 +46,7 @@ static int build_table(struct mem_index *mem, uint64_t seq, struct table_builder
             return rc;
         }
         os_mark(OS_MARK_FLUSH);
+        db_breathe(&breath, it.key.size + it.value.size);
         rc = mem_iter_next(&it);
     }
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;

@@ -14,8 +14,10 @@
  *
  * Each segment is twice the last up to memtable_bytes: a small database stays small on disk. A record that
  * fits none raises `need`, and the next one is made that much longer. One retired segment is kept as the
- * spare, to be recycled: its pages are in memory and its blocks allocated. [I-11] wal_make reuses it only if
- * nobody maps it any more.
+ * spare, to be recycled: its blocks are allocated and were written, so that a later fdatasync has no extents
+ * to convert. But only where it was synced: else its pages are dirty still, and the fsync of its new header
+ * would write all of them, for nothing; without a name they just go. [I-11] wal_make reuses it only if nobody
+ * maps it any more.
  */
 #include "db/db.h"
 
@@ -149,6 +151,7 @@ bool db_prepare_due(const shale_db *db)
 
 void db_retire(shale_db *db, uint32_t from, uint32_t to)
 {
+    uint64_t synced = atomic_load_explicit(&db->state->synced_lsn, memory_order_acquire);
     for (uint32_t n = from; n < to; n++) {
         char name[WAL_NAME_SIZE];
         struct stat st;
@@ -157,10 +160,10 @@ void db_retire(shale_db *db, uint32_t from, uint32_t to)
         (void)os_unlink(db->dirfd, name); /* what can't be removed now, the next sweep removes */
         os_mark(OS_MARK_RECYCLE);
         wal_name(n, name);
-        bool big = os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
+        bool fit = synced >= wal_lsn(n + 1, 0) && os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
                    (uint64_t)st.st_size >= db->options.memtable_bytes &&
                    (uint64_t)st.st_size <= 2 * db->options.memtable_bytes;
-        if (!big || !atomic_compare_exchange_strong(&db->state->spare, &none, n)) {
+        if (!fit || !atomic_compare_exchange_strong(&db->state->spare, &none, n)) {
             (void)os_unlink(db->dirfd, name);
         }
         os_mark(OS_MARK_RECYCLE);

@@ -110,7 +110,7 @@ void db_view_unref(struct db_view *view)
     }
     view_unlink(view);
     for (unsigned i = 0; i < view->mem_count; i++) {
-        mem_unref(view->mem[i]);
+        db_mem_unref(view->db, view->mem[i]);
     }
     version_unref(view->version);
     free(view);
@@ -129,86 +129,6 @@ int db_view_pin(shale_db *db, struct db_view *view)
             }
         }
     }
-    return SHALE_OK;
-}
-
-/* ---- memtables that this handle maps ---- */
-
-void db_mems_prune(shale_db *db, uint32_t oldest)
-{
-    struct mem_index *drop[DB_MAX_MEMS];
-    unsigned drops = 0, kept = 0;
-    os_mutex_lock(&db->mems_mutex);
-    for (unsigned i = 0; i < db->mem_count; i++) {
-        if (db->mems[i].mem->seg->number < oldest) {
-            drop[drops++] = db->mems[i].mem;
-        } else {
-            db->mems[kept++] = db->mems[i];
-        }
-    }
-    db->mem_count = kept;
-    os_mutex_unlock(&db->mems_mutex);
-    for (unsigned i = 0; i < drops; i++) {
-        mem_unref(drop[i]);
-    }
-}
-
-static struct mem_index *mem_find(shale_db *db, uint32_t number)
-{
-    for (unsigned i = 0; i < db->mem_count; i++) {
-        if (db->mems[i].mem->seg->number == number) {
-            return mem_ref(db->mems[i].mem);
-        }
-    }
-    return NULL;
-}
-
-static int mem_open_pair(shale_db *db, uint32_t number, struct mem_index **mem)
-{
-    struct wal_segment *seg = NULL;
-    int rc = wal_open(db->dirfd, db->uuid, number, !db->readonly, &seg);
-    if (rc == SHALE_OK) {
-        rc = mem_open(db->dirfd, seg, !db->readonly, mem);
-    }
-    wal_unref(seg);
-    return rc;
-}
-
-/* Another thread may have opened it meanwhile: then its one stays, since its suspect range is the earlier and
- * so the wider. */
-static struct mem_index *mem_keep(shale_db *db, struct mem_index *mem, uint64_t from, uint64_t to)
-{
-    struct mem_index *other = NULL;
-    os_mutex_lock(&db->mems_mutex);
-    other = mem_find(db, mem->seg->number);
-    if (other == NULL && db->mem_count < DB_MAX_MEMS) {
-        db->mems[db->mem_count++] = (struct db_mem){mem_ref(mem), from, to};
-    }
-    os_mutex_unlock(&db->mems_mutex);
-    if (other != NULL) {
-        mem_unref(mem);
-        return other;
-    }
-    return mem;
-}
-
-int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem)
-{
-    os_mutex_lock(&db->mems_mutex);
-    struct mem_index *found = mem_find(db, number);
-    os_mutex_unlock(&db->mems_mutex);
-    if (found == NULL) {
-        int rc = mem_open_pair(db, number, &found);
-        if (rc != SHALE_OK) {
-            return rc;
-        }
-        /* Looked at after the descriptor was opened: an attempt that is over by now was reported to its own
-         * descriptor. */
-        uint64_t attempt = atomic_load_explicit(&db->state->sync_attempt, memory_order_acquire);
-        uint64_t synced = atomic_load_explicit(&db->state->synced_lsn, memory_order_acquire);
-        found = mem_keep(db, found, synced, attempt > synced ? attempt : synced);
-    }
-    *mem = found;
     return SHALE_OK;
 }
 
@@ -391,6 +311,7 @@ int db_adopt(shale_db *db)
         }
     }
     os_mutex_unlock(&db->adopt_mutex);
+    db_mems_free_soon(db);
     return rc;
 }
 

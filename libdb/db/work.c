@@ -16,6 +16,7 @@
 
 #define IDLE_NS        1000000000
 #define SWEEP_NS       (INT64_C(30) * 1000000000)
+#define POPULATE_STEP  UINT64_C(65536)
 #define RETRY_SPACE_NS (INT64_C(1) * 1000000000)
 
 void db_wake_work(shale_db *db)
@@ -25,6 +26,36 @@ void db_wake_work(shale_db *db)
 
 /* ---- one unit of work ---- */
 
+/* Best effort: a page that is not there is faulted in by the store that needs it. */
+static void populate(shale_db *db, void *map, uint64_t size)
+{
+    for (uint64_t at = 0; at < size && atomic_load_explicit(&db->stopping, memory_order_relaxed) == 0;
+         at += POPULATE_STEP) {
+        uint64_t step = size - at < POPULATE_STEP ? size - at : POPULATE_STEP;
+        if (os_map_populate_read(map, (size_t)at, (size_t)step) != SHALE_OK) {
+            return;
+        }
+        os_yield();
+    }
+}
+
+/* The pages of the segment that comes next are made here, so that the writers, under WRITE, need not. Of its
+ * index as many as the active one, half full, lets expect. */
+static void populate_ready(shale_db *db)
+{
+    struct mem_index *active = NULL, *next = NULL;
+    uint32_t ready = (uint32_t)atomic_load_explicit(&db->state->ready, memory_order_acquire);
+    if (db_mem_get(db, db_active(db->state), &active) == SHALE_OK &&
+        db_mem_get(db, ready, &next) == SHALE_OK && next->seg->number > active->seg->number) {
+        uint64_t used = active->size - mem_room(active);
+        uint64_t expected = used * 2 * (next->size / active->size);
+        populate(db, next->seg->map, next->seg->size);
+        populate(db, next->arena, expected < next->size ? expected : next->size);
+    }
+    mem_unref(active);
+    mem_unref(next);
+}
+
 static int work_prepare(shale_db *db)
 {
     if (!db_prepare_due(db)) {
@@ -32,6 +63,9 @@ static int work_prepare(shale_db *db)
     }
     struct os_wait once = {.deadline = 0};
     int rc = db_prepare(db, 0, &once);
+    if (rc == SHALE_OK && db->thread_count != 0) {
+        populate_ready(db);
+    }
     return rc == SHALE_BUSY ? SHALE_NOTFOUND : rc; /* somebody is at it */
 }
 
@@ -306,6 +340,7 @@ static void *maintain(void *ctx)
             resting(db) ? SHALE_NOTFOUND : db_work_one(db, SHALE_WORK_FLUSH | SHALE_WORK_COMPACT, &bytes);
         log_trouble(db, rc);
         os_audit_clean("maintenance");
+        db_mems_free(db);
         if (rc == SHALE_OK) {
             continue;
         }

@@ -47,19 +47,6 @@ bool db_wants_sync(const shale_db *db, unsigned flags)
 
 /* ---- under WRITE ---- */
 
-static struct mem_index *mem_cached(shale_db *db, uint32_t number)
-{
-    struct mem_index *found = NULL;
-    os_mutex_lock(&db->mems_mutex);
-    for (unsigned i = 0; i < db->mem_count && found == NULL; i++) {
-        if (db->mems[i].mem->seg->number == number) {
-            found = mem_ref(db->mems[i].mem);
-        }
-    }
-    os_mutex_unlock(&db->mems_mutex);
-    return found;
-}
-
 /* Makes `number` the memtable that this handle writes to, if it is mapped already (may_open: or maps it now).
  */
 static int set_active(shale_db *db, uint32_t number, bool may_open, enum blocked *why)
@@ -67,7 +54,7 @@ static int set_active(shale_db *db, uint32_t number, bool may_open, enum blocked
     if (BASE_LIKELY(db->active != NULL && db->active->seg->number == number)) {
         return SHALE_OK;
     }
-    struct mem_index *mem = mem_cached(db, number);
+    struct mem_index *mem = db_mem_cached(db, number);
     if (mem == NULL && !may_open) {
         *why = BLOCKED_MAP;
         return SHALE_OK;
@@ -80,7 +67,7 @@ static int set_active(shale_db *db, uint32_t number, bool may_open, enum blocked
                        : rc;
         }
     }
-    mem_unref(db->active);
+    db_mem_unref(db, db->active);
     db->active = mem;
     atomic_store_explicit(&db->prepare_at, wal_lsn(number, (uint32_t)(mem->seg->size / 2)),
                           memory_order_relaxed);
@@ -403,6 +390,7 @@ static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const 
         }
         rc = group_append(db, g, w, tries > 3);
         db_write_unlock(db);
+        db_mems_free_soon(db);
         if (rc != SHALE_OK || g->why == BLOCKED_NOT) {
             return rc;
         }

@@ -238,16 +238,26 @@ struct mem_index *mem_ref(struct mem_index *m)
     return m;
 }
 
-void mem_unref(struct mem_index *m)
+struct mem_index *mem_release(struct mem_index *m)
 {
     /* acq_rel: what any holder read happens before the unmap. */
-    if (m == NULL || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1) {
+    return m != NULL && atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) == 1 ? m : NULL;
+}
+
+void mem_free(struct mem_index *m)
+{
+    if (m == NULL) {
         return;
     }
     if (m->arena != NULL) {
-        os_unmap(m->arena, (size_t)m->size);
+        os_unmap_gently(m->arena, (size_t)m->size);
     }
     wal_unref(m->seg);
     free(m->splice);
     free(m);
+}
+
+void mem_unref(struct mem_index *m)
+{
+    mem_free(mem_release(m));
 }

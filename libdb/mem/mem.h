@@ -30,6 +30,7 @@ struct mem_index {
     bool writable;
     /* writer's own, under WRITE: where the last insert went, so that ascending keys insert in O(1) */
     struct mem_splice *splice;
+    struct mem_index *next; /* of those that wait to be freed */
 };
 
 #define MEM_NAME_SIZE 24
@@ -50,6 +51,10 @@ int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index
 int mem_open_private(struct wal_segment *seg, struct mem_index **mem);
 struct mem_index *mem_ref(struct mem_index *mem);
 void mem_unref(struct mem_index *mem);
+/* mem_unref in two steps: gives a reference up; NULL unless it was the last, which then is to be freed, by
+ * whoever has the time: the unmapping takes milliseconds. */
+struct mem_index *mem_release(struct mem_index *mem);
+void mem_free(struct mem_index *mem);
 
 /* Arena bytes that make sure of `count` more entries: by one mem_insert_record, always; by single inserts,
  * but for a chance of 2^-60 (towers are random; one that would not fit is made lower). */

@@ -8,6 +8,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#define UNMAP_STEP ((size_t)512 << 10)
+
 static _Atomic uint64_t mapped_bytes;
 
 uint64_t os_mapped_bytes(void)
@@ -49,6 +51,17 @@ void os_unmap(void *map, size_t size)
     atomic_fetch_sub_explicit(&mapped_bytes, size, memory_order_relaxed);
 }
 
+void os_unmap_gently(void *map, size_t size)
+{
+    while (map != NULL && size > UNMAP_STEP) {
+        size_t at = (size - 1) / UNMAP_STEP * UNMAP_STEP;
+        os_unmap((char *)map + at, size - at);
+        size = at;
+        os_yield();
+    }
+    os_unmap(map, size);
+}
+
 void os_map_dontfork(void *map, size_t size)
 {
     (void)madvise(map, size, MADV_DONTFORK);
@@ -57,6 +70,11 @@ void os_map_dontfork(void *map, size_t size)
 void os_map_sequential(void *map, size_t size)
 {
     (void)madvise(map, size, MADV_SEQUENTIAL);
+}
+
+void os_map_random(void *map, size_t size)
+{
+    (void)madvise(map, size, MADV_RANDOM);
 }
 
 /* Kernels before 5.14: the kernel reads one byte of every page for us, and reports EFAULT where we would be

@@ -145,8 +145,10 @@ const struct os_fs *os_fs_find(uint32_t magic); /* NULL: not in the table, so ac
 int os_map(int fd, size_t size, bool writable, void **map);
 int os_map_anonymous(size_t size, void **map);
 void os_unmap(void *map, size_t size);
+void os_unmap_gently(void *map, size_t size); /* piece by piece, so that others get to run in between */
 void os_map_dontfork(void *map, size_t size);
 void os_map_sequential(void *map, size_t size);
+void os_map_random(void *map, size_t size); /* no read-ahead */
 /* Faults the pages in for reading; an I/O error is SHALE_IO instead of a signal (MADV_POPULATE_READ). */
 int os_map_populate_read(void *map, size_t offset, size_t size);
 int os_map_populate_write(void *map, size_t offset, size_t size);

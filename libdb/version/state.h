@@ -106,7 +106,7 @@ struct state {
     _Atomic uint64_t sync_slowest;                       /* ns, of recent syncs; decays */
     BASE_ALIGNED(64) _Atomic uint64_t durable_published; /* durable commits ever published ... */
     _Atomic uint64_t durable_synced;                     /* ... and how many of them the last sync covered */
-    _Atomic uint64_t durable_group;                      /* size of the last group */
+    _Atomic uint64_t durable_group; /* what the next group is expected to have, in sixteenths */
 
     /* segments: ready and need only grow (need: until served) */
     BASE_ALIGNED(64) _Atomic uint64_t ready; /* highest segment that is ready */
