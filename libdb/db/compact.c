@@ -11,7 +11,8 @@
 /* Between tries at a level that others compact: short, because the moments in which it is free are, too. */
 #define RANGE_NAP_NS     100000
 #define RANGE_NAP_MAX_NS 2000000
-#define CHECK_EVERY      1024 /* entries between looks at progress and cancelling */
+#define WISH_NS          UINT64_C(20000000) /* ten naps */
+#define CHECK_EVERY      1024               /* entries between looks at progress and cancelling */
 
 struct output {
     shale_db *db;
@@ -247,6 +248,32 @@ int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
     return rc;
 }
 
+/* ---- wishes ----
+ *
+ * The lock bytes of the levels have no queue: who compacts a range by hand would, beside processes that find
+ * work in the same levels all the time, hardly ever meet a moment in which they are free. So it says which
+ * ones it waits for, and for a while nobody else begins anything there. A wish passes by itself: its maker
+ * may be dead. */
+
+static void wish(shale_db *db, unsigned level, unsigned to)
+{
+    uint64_t until = (uint64_t)os_now() + WISH_NS;
+    for (unsigned l = level; l <= to; l++) {
+        atomic_store_explicit(&db->state->wish[l], until, memory_order_relaxed);
+    }
+}
+
+static bool wished_for(const shale_db *db, unsigned level, unsigned to)
+{
+    for (unsigned l = level; l <= to; l++) {
+        uint64_t until = atomic_load_explicit(&db->state->wish[l], memory_order_relaxed);
+        if (until != 0 && until - (uint64_t)os_now() <= WISH_NS) { /* else past, or noise */
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- the most urgent one ---- */
 
 /* One level, if its bytes can be had and it is still wanted then. */
@@ -256,7 +283,7 @@ static int compact_level(shale_db *db, unsigned level, unsigned to, uint64_t *by
     struct compaction c;
     unsigned order[VERSION_LEVELS];
     uint64_t seq;
-    int rc = os_compact_try(&db->roles, level, to);
+    int rc = wished_for(db, level, to) ? SHALE_BUSY : os_compact_try(&db->roles, level, to);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -334,6 +361,9 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
     unsigned to = db_level_output(w->db, view->version, level);
     db_view_unref(view);
     rc = os_compact_try(&w->db->roles, level, to);
+    if (rc == SHALE_BUSY) {
+        wish(w->db, level, to);
+    }
     if (rc != SHALE_OK) {
         return rc;
     }

@@ -13,6 +13,8 @@
 
 #include "os/os.h"
 
+#define VERSION_LEVELS 7
+
 #define STATE_NAME   "STATE"
 #define STATE_MAGIC  UINT64_C(0x31657473656c6873) /* "shleste1", little-endian */
 #define STATE_LAYOUT 1
@@ -125,6 +127,8 @@ struct state {
     BASE_ALIGNED(64)
     _Atomic uint32_t room; /* moved when flush or compaction made room: stalled writers sleep on it */
     _Atomic uint32_t room_asleep;
+    _Atomic uint64_t wish[VERSION_LEVELS]; /* CLOCK_MONOTONIC ns until which somebody asks that level L is not
+                                              compacted of itself */
 
     BASE_ALIGNED(64) struct state_counters closed; /* what handles that are gone have counted */
     BASE_ALIGNED(64) struct state_row rows[STATE_ROWS];

@@ -20,7 +20,6 @@
 #include "table/table.h"
 #include "version/state.h"
 
-#define VERSION_LEVELS     7
 #define VERSION_UUID_SIZE  16
 #define CURRENT_NAME       "CURRENT"
 #define MANIFEST_NAME_SIZE 32
