@@ -374,8 +374,8 @@ static int descriptor_holds(shale_lockq *q, const struct lockq_lock *lock, enum 
     return rc;
 }
 
-int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
-                           int fd, int64_t owner_pid)
+int lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
+                     int fd, int64_t owner_pid, uint64_t *number)
 {
     enum lockq_state state;
     bool held = false;
@@ -402,7 +402,17 @@ int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t t
         struct os_wait wait = os_wait_ms(timeout_ms, &q->interrupts);
         rc = lockq_take(q->queue, &lock, LOCKQ_QUEUE, &wait, &claim);
     }
+    if (rc == SHALE_OK) {
+        *number = claim.number;
+    }
     return rc;
+}
+
+int shale_lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
+                           int fd, int64_t owner_pid)
+{
+    uint64_t number;
+    return lockq_acquire_fd(q, name, mode, timeout_ms, label, fd, owner_pid, &number);
 }
 
 int shale_lockq_release_fd(shale_lockq *q, const char *name, int fd)

@@ -62,6 +62,10 @@ void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct loc
  * now. Cheap when there is no turn. */
 void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock);
 
+/* shale_lockq_acquire_fd, and the fencing number (0 when unordered). */
+int lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
+                     int fd, int64_t owner_pid, uint64_t *number);
+
 /* ---- what this thread holds over several calls (holds.c): a transaction, a shale_held of the write lock
  * ---- */
 
