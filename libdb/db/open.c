@@ -95,6 +95,9 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     db->options = *options;
     atomic_init(&db->timeout_ms, options->timeout_ms);
     db->readonly = options->readonly;
+    if (db->readonly) {
+        db->options.threads = 0; /* it may do none of their work, nor store the word that wakes them */
+    }
     os_mutex_init(&db->adopt_mutex);
     os_mutex_init(&db->views_mutex);
     os_mutex_init(&db->mems_mutex);

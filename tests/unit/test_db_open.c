@@ -277,6 +277,32 @@ START_TEST(h27_readonly_handle_reads_and_writes_nothing)
 }
 END_TEST
 
+/* A read-only handle has no maintenance threads, whatever its options ask for, and may store nothing in
+ * STATE: what it gives up it frees itself. */
+START_TEST(h27_readonly_handle_with_threads_follows_rotation_and_flush)
+{
+    shale_options o = small_options();
+    uint64_t files = os_open_files(), mapped = os_mapped_bytes();
+    shale_db *w = open_small(dir), *r = NULL;
+    put(w, "k", "0");
+    o.readonly = true;
+    o.threads = 2;
+    r = open_with(dir, &o);
+    for (int round = 1; round <= 40; round++) {
+        char value[16];
+        snprintf(value, sizeof value, "%d", round);
+        put(w, "k", value);
+        assert_ok(shale_flush(w)); /* the memtable that the reader maps is retired */
+        expect(r, NULL, "k", value);
+        ck_assert_uint_le(os_mapped_bytes() - mapped, 32 << 20);
+    }
+    assert_ok(shale_close(w));
+    expect(r, NULL, "k", "40");
+    assert_ok(shale_close(r));
+    assert_nothing_open(files, mapped);
+}
+END_TEST
+
 /* The last step of initialising STATE is its magic number: who replays privately just before it must notice.
  */
 START_TEST(h27_readonly_handle_notices_that_state_became_usable)
@@ -429,6 +455,7 @@ static Suite *suite(void)
     tcase_add_test(t, calls_after_close_are_invalid);
     tcase_add_test(t, transaction_open_at_close_is_aborted);
     tcase_add_test(t, h27_readonly_handle_reads_and_writes_nothing);
+    tcase_add_test(t, h27_readonly_handle_with_threads_follows_rotation_and_flush);
     tcase_add_test(t, h27_readonly_handle_notices_that_state_became_usable);
     tcase_add_test(t, h27_readonly_handle_replays_privately_without_state);
     tcase_add_test(t, h29_stored_options_win_over_the_callers);
