@@ -8,7 +8,7 @@ map=$source_dir/libdb/libshale.map
 
 # What the installed headers declare.
 declared() {
-    for header in include/shale.h include/shale/lockq.h; do
+    for header in include/shale.h include/shale/lockq.h include/shale/tuple.h; do
         ${CC:-cc} -E -P -I "$source_dir/include" "$source_dir/$header"
     done | grep -oE '\bshale_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u
 }
