@@ -14,16 +14,15 @@
  * that one woken.
  * 2. Else n = ++next, and the ticket n is locked.
  * 3. n is the head when no live ticket stands between max(served, skip_below) and n. Everybody else sleeps on
- * wake word n mod 64, and looks again after 50 ms times its rank, at most 1 s; the head looks every 2 ms,
- * because a holder that is killed wakes nobody. A waiter that finds n <= served was overtaken, between number
- * and ticket or while it was stopped: nobody will wake it and newcomers do not see it, so it tries the lock
- * once and then takes a new number.
+ * its wake word, and looks again after 80 ms, because all before it may have been killed at once; the head
+ * looks every 2 ms, because a holder that is killed wakes nobody. (From rank 400 on it is 0.2 ms times the
+ * rank, at most 1 s; and far behind, who was not woken looks first whether the lock is free at all, which is
+ * cheaper than looking through thousands of tickets.) A waiter that finds n <= served was overtaken, between
+ * number and ticket or while it was stopped: nobody will wake it and newcomers do not see it, so it tries the
+ * lock once and then takes a new number.
  * 4. The head takes the lock as soon as it is free and the turn is over, raises served to n, frees its
  * ticket, wakes the next. Who frees a lock wakes the first live ticket, only that one.
- * 5. A stopped waiter must not stop the rest: when the lock has been free and nobody has had it for 100 ms, a
- * waiter wakes all that are before it, and 10 ms later raises skip_below to the number below its own: they
- * hold nobody up now. One of them that runs again lowers it below its own number and has its place back. A
- * stopped holder is never robbed.
+ * 5. A stopped waiter must not stop the rest: pass.c. A stopped holder is never robbed.
  *
  * Turns. A hand-over costs two context switches; one for every commit would be the end of speed. So a lock
  * can be taken for a turn (250 us of one handle's commits): it is freed after each, but until turn_end only
@@ -42,16 +41,15 @@
  * the lock, and between a holder's unlock and its look at next, stands the kernel's lock on the list of the
  * file's locks: a try that found the lock held came before the unlock, so the look behind that unlock sees
  * the number. All the rest are hints that a bound backs up. */
-#include "lockq/queue.h"
+#include "lockq/waiter.h"
 
 #define HEAD_LOOK_NS      2000000  /* the head's sleep while the lock is held */
-#define OVERTAKEN_LOOK_NS 300000   /* of one with n <= served, whom nobody wakes by number */
-#define RANK_LOOK_NS      50000000 /* times the rank */
-#define RANK_LOOK_MAX_NS  1000000000
+#define LOOK_NS           80000000 /* of those behind the head */
+#define RANK_LOOK_NS      200000   /* times the rank, where that is more */
+#define LOOK_MAX_NS       1000000000
+#define FAR               16     /* this rank and more look at the lock before they look at the tickets */
 #define TURN_GRACE_NS     100000 /* after turn_end the owner has had its chance */
 #define TURN_SLEEP_MAX_NS 1000000
-#define IDLE_NS           100000000 /* free and unused so long: those before me must be stopped */
-#define IDLE_PROD_NS      10000000
 #define BACKOFF_MIN_NS    50000
 #define BACKOFF_MAX_NS    20000000
 #define UNORDERED_MAX_NS  2000000
@@ -60,64 +58,9 @@
 
 #define RELAXED memory_order_relaxed
 
-/* One lock being waited for by one waiter. */
-struct waiter {
-    struct lockq *q;
-    const struct lockq_lock *lock;
-    struct lockq_slot *slot;
-    unsigned index;
-    uint64_t number; /* of the ticket */
-    int64_t began;
-    /* The turn that is being slept for, and since when: a turn seen for 1 ms is over, whatever the clocks
-     * say. */
-    uint64_t turn_seen;
-    int64_t turn_since;
-    /* Rule 5: the lock was free and `idle_count` acquisitions old at idle_since (0: it is in use). */
-    int64_t idle_since;
-    uint64_t idle_count;
-    bool prodded;
-    bool described;
-};
-
 static bool queue_empty(const struct lockq_slot *slot)
 {
     return atomic_load(&slot->served) == atomic_load(&slot->next);
-}
-
-/* Raises *word to value; it only grows. */
-static void raise_to(_Atomic uint64_t *word, uint64_t value)
-{
-    uint64_t old = atomic_load(word);
-    while (old < value && !atomic_compare_exchange_weak(word, &old, value)) {
-    }
-}
-
-static uint64_t passed(const struct lockq_slot *slot)
-{
-    uint64_t served = atomic_load(&slot->served), skip = atomic_load(&slot->skip_below);
-    return served > skip ? served : skip;
-}
-
-/* Wakes the first live ticket behind those that are served, only that one (and who shares its word). */
-static void wake_next(struct lockq *q, struct lockq_slot *slot)
-{
-    uint64_t from = passed(slot) + 1, next = atomic_load(&slot->next);
-    if (from > next) {
-        from = atomic_load(&slot->served) + 1; /* all of them were skipped */
-    }
-    if (from <= next) {
-        uint64_t first = lockq_ticket_first(q, lockq_slot_index(q, slot), from, next);
-        /* None: the newest number's ticket may not be locked yet. */
-        os_wake_all(&slot->word[(first != 0 ? first : next) % LOCKQ_WORDS]);
-    }
-}
-
-static void wake_between(struct lockq_slot *slot, uint64_t above, uint64_t below)
-{
-    uint64_t first = below > LOCKQ_WORDS && above < below - LOCKQ_WORDS ? below - LOCKQ_WORDS : above + 1;
-    for (uint64_t n = first; n < below; n++) {
-        os_wake_all(&slot->word[n % LOCKQ_WORDS]);
-    }
 }
 
 /* ---- turns ---- */
@@ -138,7 +81,7 @@ static void give_turn_up(struct lockq *q, const struct lockq_lock *lock)
 {
     uint64_t me = lock->owner;
     if (atomic_compare_exchange_strong(&lock->slot->owner, &me, 0)) {
-        wake_next(q, lock->slot);
+        lockq_wake_next(q, lock->slot);
     }
 }
 
@@ -205,7 +148,7 @@ static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct l
         return SHALE_OK;
     }
     (void)give_back(lock);
-    wake_next(q, slot);
+    lockq_wake_next(q, slot);
     return SHALE_BUSY;
 }
 
@@ -238,20 +181,20 @@ static int take_if_nobody_waits(struct lockq *q, const struct lockq_lock *lock, 
     }
     uint64_t next = atomic_load(&slot->next);
     unsigned index = lockq_slot_index(q, slot);
-    if (lockq_ticket_alive(q, index, passed(slot) + 1, next)) {
+    if (lockq_ticket_alive(q, index, lockq_passed(slot) + 1, next)) {
         return SHALE_BUSY;
     }
     rc = try_bytes(lock);
     if (rc != SHALE_OK) {
         return rc;
     }
-    if (lockq_ticket_alive(q, index, passed(slot) + 1, atomic_load(&slot->next))) {
+    if (lockq_ticket_alive(q, index, lockq_passed(slot) + 1, atomic_load(&slot->next))) {
         (void)give_back(lock);
-        wake_next(q, slot);
+        lockq_wake_next(q, slot);
         return SHALE_BUSY;
     }
     if (atomic_load(&slot->skip_below) <= atomic_load(&slot->served)) {
-        raise_to(&slot->served, next); /* they are all dead: the short way is open again */
+        lockq_raise(&slot->served, next); /* they are all dead: the short way is open again */
     }
     grant(q, lock, os_now(), claim);
     return SHALE_OK;
@@ -268,44 +211,6 @@ static void waiter_begin(struct waiter *w, struct lockq *q, const struct lockq_l
                          .began = os_now()};
 }
 
-/* Rule 5. *sleep_ns is lowered where the next look is due sooner. */
-static void pass_stopped(struct waiter *w, int64_t now, int64_t *sleep_ns)
-{
-    struct lockq_slot *slot = w->slot;
-    uint64_t count = atomic_load(&slot->acquisitions);
-    bool taken = true;
-    if (os_lock_test(w->lock->fd, w->lock->start, w->lock->length, w->lock->exclusive, &taken) != SHALE_OK ||
-        taken) {
-        w->idle_since = 0;
-        return;
-    }
-    if (w->idle_since == 0 || w->idle_count != count) {
-        w->idle_since = now;
-        w->idle_count = count;
-        w->prodded = false;
-    }
-    int64_t left = w->idle_since + IDLE_NS + (w->prodded ? IDLE_PROD_NS : 0) - now;
-    if (left <= 0 && !w->prodded) {
-        wake_between(slot, atomic_load(&slot->served), w->number);
-        w->prodded = true;
-        left = IDLE_PROD_NS;
-    } else if (left <= 0) {
-        raise_to(&slot->skip_below, w->number - 1);
-        atomic_fetch_add_explicit(&slot->skipped, 1, RELAXED);
-        w->idle_since = 0;
-        left = 0;
-    }
-    *sleep_ns = left < *sleep_ns ? left : *sleep_ns;
-}
-
-/* Rule 5, the other side: I was skipped, and I run. */
-static void take_place_back(struct waiter *w)
-{
-    uint64_t skip = atomic_load(&w->slot->skip_below);
-    while (skip >= w->number && !atomic_compare_exchange_weak(&w->slot->skip_below, &skip, w->number - 1)) {
-    }
-}
-
 static bool overtaken(const struct waiter *w)
 {
     return w->number <= atomic_load(&w->slot->served);
@@ -315,7 +220,6 @@ static bool overtaken(const struct waiter *w)
  * right one. */
 static bool is_head(struct waiter *w)
 {
-    take_place_back(w);
     uint64_t served = atomic_load(&w->slot->served), skip = atomic_load(&w->slot->skip_below);
     if (w->number <= served) {
         return true;
@@ -325,29 +229,48 @@ static bool is_head(struct waiter *w)
         return false;
     }
     if (skip <= served && from < w->number) {
-        raise_to(&w->slot->served, w->number - 1);
+        lockq_raise(&w->slot->served, w->number - 1);
         atomic_fetch_add_explicit(&w->slot->reaped, w->number - from, RELAXED);
     }
     return true;
 }
 
-static int64_t rank_sleep(const struct waiter *w)
+static uint64_t rank_of(const struct waiter *w)
 {
     uint64_t served = atomic_load(&w->slot->served);
-    uint64_t rank = w->number > served ? w->number - served - 1 : 1;
-    int64_t most = RANK_LOOK_MAX_NS / RANK_LOOK_NS;
-    return (rank < (uint64_t)most ? (int64_t)(rank == 0 ? 1 : rank) : most) * RANK_LOOK_NS;
+    return w->number > served ? w->number - served - 1 : 0;
+}
+
+static int64_t rank_sleep(const struct waiter *w)
+{
+    uint64_t rank = rank_of(w);
+    int64_t ns = rank < LOOK_MAX_NS / RANK_LOOK_NS ? (int64_t)rank * RANK_LOOK_NS : LOOK_MAX_NS;
+    return ns > LOOK_NS ? ns : LOOK_NS;
+}
+
+/* Far behind, only awake because its time has come, and the lock is held: it need not know its place. */
+static bool nothing_to_see(const struct waiter *w, int64_t now)
+{
+    bool taken = false;
+    return now >= w->look_due && w->look_due != 0 && rank_of(w) >= FAR &&
+           os_lock_test(w->lock->fd, w->lock->start, w->lock->length, w->lock->exclusive, &taken) ==
+               SHALE_OK &&
+           taken;
 }
 
 /* One look: SHALE_OK, the lock is had; SHALE_BUSY: sleep for *sleep_ns. */
 static int look(struct waiter *w, int64_t *sleep_ns)
 {
     int64_t now = os_now();
-    if (!is_head(w)) {
+    lockq_take_place_back(w);
+    lockq_answer(w);
+    if (nothing_to_see(w, now) || !is_head(w)) {
         *sleep_ns = rank_sleep(w);
-        pass_stopped(w, now, sleep_ns);
+        lockq_pass_stopped(w, now, sleep_ns);
+        w->look_due = now + *sleep_ns;
         return SHALE_BUSY;
     }
+    w->look_due = 0;
     *sleep_ns = turn_left(w, now);
     if (*sleep_ns > 0) {
         return SHALE_BUSY;
@@ -375,14 +298,14 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
     struct lockq_slot *slot = w->slot;
     int64_t now = os_now();
     os_mark(OS_MARK_QUEUE);
-    raise_to(&slot->served, w->number);
+    lockq_raise(&slot->served, w->number);
     atomic_store(&slot->turn_end, lock->turn_ns != 0 ? (uint64_t)(now + lock->turn_ns) : 0);
     atomic_store(&slot->owner, lock->turn_ns != 0 ? lock->owner : 0);
     grant(w->q, lock, now, claim);
     os_mark(OS_MARK_QUEUE);
     lockq_ticket_free(w->q, w->index, w->number, ticket);
     if ((lock->turn_ns != 0 || !lock->exclusive) && !queue_empty(slot)) {
-        wake_next(w->q, slot);
+        lockq_wake_next(w->q, slot);
     }
 }
 
@@ -390,7 +313,7 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
 static int queue_up(struct waiter *w, struct lockq_ticket **ticket)
 {
     /* served above next can only be noise; a number below it would be overtaken at once, for ever. */
-    raise_to(&w->slot->next, atomic_load(&w->slot->served));
+    lockq_raise(&w->slot->next, atomic_load(&w->slot->served));
     w->number = atomic_fetch_add(&w->slot->next, 1) + 1;
     os_mark(OS_MARK_QUEUE);
     if (w->number == 0 || w->number >= LOCKQ_NUMBER_END ||
@@ -404,9 +327,9 @@ static int queue_up(struct waiter *w, struct lockq_ticket **ticket)
 /* Sleeps and looks until the lock is had or the wait ends. SHALE_NOTFOUND: overtaken, take another number. */
 static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
 {
-    _Atomic uint32_t *word = &w->slot->word[w->number % LOCKQ_WORDS];
+    struct os_word word = lockq_word(w->slot, w->number);
     for (;;) {
-        uint32_t value = atomic_load_explicit(word, memory_order_acquire);
+        uint32_t value = atomic_load_explicit(word.word, memory_order_acquire);
         int64_t sleep_ns = 0;
         int rc = look(w, &sleep_ns);
         if (rc == SHALE_BUSY && overtaken(w)) {
@@ -414,7 +337,8 @@ static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
         }
         if (rc == SHALE_BUSY && sleep_ns > 0) {
             describe(w);
-            rc = os_sleep(wait, word, value, w->described || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
+            rc = os_sleep_bits(wait, &word, value,
+                               w->described || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
             if (rc != SHALE_OK) {
                 return rc;
             }
@@ -442,7 +366,7 @@ static int take_in_queue(struct waiter *w, const struct os_wait *wait, struct lo
         lockq_ticket_free(w->q, w->index, w->number, ticket);
         if (rc != SHALE_NOTFOUND) {
             /* A wake may have been meant for me, and the one behind me may be the head now. */
-            wake_next(w->q, w->slot);
+            lockq_wake_next(w->q, w->slot);
             return rc;
         }
         w->described = false;
@@ -466,7 +390,7 @@ static int take_by_backoff(struct waiter *w, const struct os_wait *wait, struct 
             return rc;
         }
         w->number = atomic_load(&w->slot->next) + 1;
-        pass_stopped(w, os_now(), &sleep_ns);
+        lockq_pass_stopped(w, os_now(), &sleep_ns);
         most = most * 2 < BACKOFF_MAX_NS ? most * 2 : BACKOFF_MAX_NS;
     }
 }
@@ -496,7 +420,7 @@ static void count_wait(struct waiter *w, int rc, struct lockq_claim *claim)
     if (slot != NULL) {
         atomic_fetch_add_explicit(&slot->waits, 1, RELAXED);
         atomic_fetch_add_explicit(&slot->wait_ns_total, claim->waited_ns, RELAXED);
-        raise_to(&slot->wait_ns_max, claim->waited_ns);
+        lockq_raise(&slot->wait_ns_max, claim->waited_ns);
         if (rc == SHALE_BUSY) {
             atomic_fetch_add_explicit(&slot->timeouts, 1, RELAXED);
         }
@@ -565,7 +489,7 @@ void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct loc
         return;
     }
     if (!owns_turn(lock)) {
-        wake_next(q, lock->slot);
+        lockq_wake_next(q, lock->slot);
     } else if (!turn_lasts(lock, os_now())) {
         give_turn_up(q, lock);
     }

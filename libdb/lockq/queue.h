@@ -9,7 +9,7 @@
 #include "lockq/lockq.h"
 
 #define LOCKQ_SLOTS   1024 /* locks that a directory can have in order; slot 0 is the write lock */
-#define LOCKQ_WORDS   64   /* wake words a lock: ticket n sleeps on word n mod 64 */
+#define LOCKQ_WORDS   64   /* wake words a lock (wake.c) */
 #define LOCKQ_RECORDS 8    /* shared holders that are listed by name */
 #define LOCKQ_NAME    255
 
@@ -43,6 +43,8 @@ struct lockq_slot {
     BASE_ALIGNED(BASE_CACHELINE)
     _Atomic uint64_t served;     /* every number up to this has had its turn or is gone; only grows */
     _Atomic uint64_t skip_below; /* numbers up to this are stopped processes': they hold nobody up */
+    _Atomic uint64_t asked;      /* how often somebody asked who runs (pass.c) */
+    _Atomic uint64_t answered;   /* the lowest number that did, since: asked << 48 | number */
     BASE_ALIGNED(BASE_CACHELINE) _Atomic uint64_t owner; /* of the turn; 0: none */
     _Atomic uint64_t turn_end;                           /* CLOCK_MONOTONIC, ns */
     /* Written by the holder. */

@@ -260,26 +260,55 @@ static int append_holder(struct buf *text, const struct lockq_who *who)
     return rc;
 }
 
+/* Whose record stands there though the lock has just been freed: it was in the way. */
+static bool load_last(const struct lockq_slot *slot, struct lockq_who *who)
+{
+    (void)load(&slot->record[0], who); /* false: the number is cleared, the rest stands */
+    return who->program[0] != '\0';
+}
+
+/* A holder that has the lock but not yet said so, says so in a moment. */
+static enum lockq_state read_patiently(struct lockq *q, const struct lockq_lock *lock, struct lockq_who *who,
+                                       unsigned *count)
+{
+    enum lockq_state state = lockq_record_read(q, lock, who, count);
+    for (int i = 0; i < 8 && lock->slot != NULL && state != LOCKQ_FREE && *count == 0; i++) {
+        os_yield();
+        state = lockq_record_read(q, lock, who, count);
+    }
+    return state;
+}
+
+static const char *busy_verb(struct lockq *q, const struct lockq_lock *lock, enum lockq_state state,
+                             struct lockq_who *who, unsigned *count)
+{
+    struct lockq_slot *slot = lock->slot;
+    if (state != LOCKQ_FREE) {
+        return state == LOCKQ_SHARED ? "is held shared by " : "is held by ";
+    }
+    if (slot == NULL || lockq_ticket_alive(q, lockq_slot_index(q, slot), atomic_load(&slot->served) + 1,
+                                           atomic_load(&slot->next))) {
+        return "is waited for by others";
+    }
+    *count = load_last(slot, who) ? 1 : 0;
+    return "was freed just now by ";
+}
+
 static int busy_text(struct lockq *q, const struct lockq_lock *lock, struct buf *text)
 {
     struct lockq_who who[LOCKQ_RECORDS];
     unsigned count;
-    enum lockq_state state = lockq_record_read(q, lock, who, &count);
-    int rc = lock->name == NULL ? buf_printf(text, "busy: the write lock ")
-                                : buf_printf(text, "busy: the lock \"%s\" ", lock->name);
-    if (rc == SHALE_OK) {
-        rc = buf_printf(text, "%s",
-                        state == LOCKQ_FREE     ? "is waited for by others"
-                        : state == LOCKQ_SHARED ? "is held shared by "
-                                                : "is held by ");
-    }
+    enum lockq_state state = read_patiently(q, lock, who, &count);
+    const char *verb = busy_verb(q, lock, state, who, &count);
+    int rc = lock->name == NULL ? buf_printf(text, "busy: the write lock %s", verb)
+                                : buf_printf(text, "busy: the lock \"%s\" %s", lock->name, verb);
     for (unsigned i = 0; rc == SHALE_OK && i < count; i++) {
         rc = i == 0 ? SHALE_OK : buf_printf(text, "; ");
         if (rc == SHALE_OK) {
             rc = append_holder(text, &who[i]);
         }
     }
-    if (rc == SHALE_OK && count == 0 && state != LOCKQ_FREE) {
+    if (rc == SHALE_OK && count == 0 && verb[strlen(verb) - 1] == ' ') {
         rc = buf_printf(text, "another process");
     }
     return rc;

@@ -189,6 +189,13 @@ static inline void os_wake_all(_Atomic uint32_t *word)
     atomic_fetch_add_explicit(word, 1, memory_order_release);
     os_wake(word, INT32_MAX);
 }
+/* A word whose sleepers are told apart: a wake reaches those that have a bit in common with it. */
+struct os_word {
+    _Atomic uint32_t *word;
+    uint32_t bits; /* not 0 */
+};
+int os_sleep_bits(const struct os_wait *wait, const struct os_word *word, uint32_t value, int64_t max_ns);
+void os_wake_bits(const struct os_word *word); /* changes the word, wakes all that have one of the bits */
 
 /* ---- role locks of a handle (role.c) ---- */
 

@@ -66,21 +66,22 @@ static bool interrupted(const struct os_wait *wait)
 
 enum slept { SLEPT_WHOLE, SLEPT_SIGNAL, SLEPT_WOKEN };
 
-/* One slice. FUTEX_WAIT without the PRIVATE flag: the word is keyed by its file and offset, so that other
- * processes' wakes reach us at whatever address they map it. */
-static enum slept sleep_slice(_Atomic uint32_t *word, uint32_t value, int64_t ns)
+/* One slice, until the clock says `until`. No PRIVATE flag: the word is keyed by its file and offset, so that
+ * other processes' wakes reach us at whatever address they map it. */
+static enum slept sleep_slice(const struct os_word *word, uint32_t value, int64_t until)
 {
-    struct timespec ts = timespec_of(ns);
+    struct timespec ts = timespec_of(until);
     int err;
     if (word != NULL) {
-        err = syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0) == 0 ? 0 : errno;
+        err =
+            syscall(SYS_futex, word->word, FUTEX_WAIT_BITSET, value, &ts, NULL, word->bits) == 0 ? 0 : errno;
     } else {
-        err = clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, NULL) == EINTR ? EINTR : ETIMEDOUT;
+        err = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR ? EINTR : ETIMEDOUT;
     }
     return err == ETIMEDOUT ? SLEPT_WHOLE : err == EINTR ? SLEPT_SIGNAL : SLEPT_WOKEN;
 }
 
-int os_sleep(const struct os_wait *wait, _Atomic uint32_t *word, uint32_t value, int64_t max_ns)
+int os_sleep_bits(const struct os_wait *wait, const struct os_word *word, uint32_t value, int64_t max_ns)
 {
     os_audit_slow("sleeping");
     int64_t now = os_now();
@@ -99,11 +100,23 @@ int os_sleep(const struct os_wait *wait, _Atomic uint32_t *word, uint32_t value,
         if (until - now > WAIT_SLICE_NS && wait->interrupts != NULL) {
             until = now + WAIT_SLICE_NS;
         }
-        if (sleep_slice(word, value, until - now) == SLEPT_WOKEN) {
+        if (sleep_slice(word, value, until) == SLEPT_WOKEN) {
             return SHALE_OK;
         }
         now = os_now();
     }
+}
+
+int os_sleep(const struct os_wait *wait, _Atomic uint32_t *word, uint32_t value, int64_t max_ns)
+{
+    const struct os_word any = {word, FUTEX_BITSET_MATCH_ANY};
+    return os_sleep_bits(wait, word != NULL ? &any : NULL, value, max_ns);
+}
+
+void os_wake_bits(const struct os_word *word)
+{
+    atomic_fetch_add_explicit(word->word, 1, memory_order_release);
+    (void)syscall(SYS_futex, word->word, FUTEX_WAKE_BITSET, INT32_MAX, NULL, NULL, word->bits);
 }
 
 void os_wake(_Atomic uint32_t *word, int count)

@@ -49,6 +49,35 @@ START_TEST(a_held_lock_is_busy_and_its_holder_is_named)
 }
 END_TEST
 
+static struct side *freed_side;
+
+static int free_before_the_look(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    if (op == OS_OP_TESTLOCK && freed_side != NULL) {
+        struct side *s = freed_side;
+        freed_side = NULL;
+        give(s);
+    }
+    return 0;
+}
+
+START_TEST(a_holder_that_has_just_gone_is_named_too)
+{
+    struct side a, b;
+    side_open(&a), side_open(&b);
+    a.lock.label = "nightly";
+    ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
+    freed_side = &a;
+    os_door_hook = free_before_the_look;
+    ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
+    ck_assert_ptr_null(freed_side);
+    assert_told("busy: the write lock was freed just now by ");
+    assert_told("label \"nightly\"");
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
 START_TEST(a_label_is_cut_between_characters_and_control_characters_do_not_reach_the_terminal)
 {
     struct side a, b;
@@ -210,6 +239,39 @@ START_TEST(h10_a_waiter_that_was_skipped_and_runs_has_its_place_back)
     ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 20), SHALE_BUSY);
     ck_assert_uint_eq(atomic_load(&slot->skip_below), 0); /* number 1 took its place back */
     give(&a);
+    side_close(&a), side_close(&b);
+}
+END_TEST
+
+static struct lockq_slot *answered_slot;
+static uint64_t answered_number;
+
+/* As one that runs, and looks often. */
+static int answer(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)op, (void)fd, (void)name, (void)offset, (void)length;
+    uint64_t round = atomic_load(&answered_slot->asked) & UINT16_MAX;
+    atomic_store(&answered_slot->answered, round << LOCKQ_NUMBER_BITS | answered_number);
+    return 0;
+}
+
+START_TEST(h10_a_waiter_that_runs_is_not_passed_with_a_stopped_one)
+{
+    struct side a, b;
+    struct lockq_ticket *t[2];
+    uint64_t n[2];
+    side_open(&a), side_open(&b);
+    struct lockq_slot *slot = a.lock.slot;
+    t[0] = stand(&a, &n[0]);
+    t[1] = stand(&a, &n[1]);
+    answered_slot = slot;
+    answered_number = n[1];
+    os_door_hook = answer;
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 1000), SHALE_BUSY);
+    os_door_hook = NULL; /* its slot is unmapped soon */
+    ck_assert_uint_gt(atomic_load(&slot->asked), 0);
+    ck_assert_uint_eq(atomic_load(&slot->skip_below), n[0]);
+    leave(&a, t[0], n[0]), leave(&a, t[1], n[1]);
     side_close(&a), side_close(&b);
 }
 END_TEST
@@ -413,6 +475,7 @@ int main(void)
     const TTest *tests[] = {
         an_uncontended_lock_is_two_system_calls,
         a_held_lock_is_busy_and_its_holder_is_named,
+        a_holder_that_has_just_gone_is_named_too,
         a_label_is_cut_between_characters_and_control_characters_do_not_reach_the_terminal,
         fencing_numbers_grow_with_every_acquisition_and_over_a_lost_file,
         a_newcomer_never_passes_a_live_ticket,
@@ -422,6 +485,7 @@ int main(void)
         the_first_live_ticket_is_found_among_thousands_of_dead_numbers,
         h10_a_waiter_that_does_not_run_is_passed,
         h10_a_waiter_that_was_skipped_and_runs_has_its_place_back,
+        h10_a_waiter_that_runs_is_not_passed_with_a_stopped_one,
         until_its_turn_is_over_only_the_owner_takes_the_lock_again,
         an_owner_whose_turn_is_over_gives_it_up_on_the_way_in_and_on_the_way_out,
         h9_nobody_waits_long_for_a_turn_whatever_its_end_says,
