@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define NAMESPACE_ARGUMENT "--in-a-namespace"
@@ -103,6 +104,18 @@ static bool alone(struct board *b)
     return atomic_load_explicit(word, memory_order_relaxed) == before + 1;
 }
 
+/* Under the lock: is the order of tickets kept? */
+static void note_order(struct board *b)
+{
+    _Atomic uint64_t *highest = &b->counter[LOCKQ_TICKET].started;
+    uint64_t before = atomic_load(highest);
+    if (the_claim.ticket != 0 && the_claim.ticket < before) {
+        atomic_fetch_add(&b->counter[LOCKQ_LATE].started, 1);
+    } else if (the_claim.ticket != 0) {
+        atomic_store(highest, the_claim.ticket);
+    }
+}
+
 static const char *run_loop(struct board *b, struct board_agent *row, const struct agent_line *line)
 {
     uint64_t last = 0;
@@ -115,7 +128,8 @@ static const char *run_loop(struct board *b, struct board_agent *row, const stru
         if (rc != SHALE_OK) {
             return shale_errmsg();
         }
-        bool sound = alone(b);
+        bool sound = !the_lock.exclusive || alone(b);
+        note_order(b);
         bool grows = the_claim.number > last || the_claim.number == 0 || agent_flag(line, "damage");
         last = the_claim.number;
         lockq_free(queue, &the_lock, &the_claim);
@@ -213,19 +227,36 @@ static void *crowd_one(void *ctx)
     return NULL;
 }
 
-/* crowd N: N threads take the lock "crowd" once each */
-static void cmd_crowd(struct agent_self *a, const struct agent_line *line)
+/* switches: how often our threads went to sleep */
+static void cmd_switches(struct agent_self *a, const struct agent_line *line)
 {
-    static pthread_t threads[MOST_TICKETS];
-    unsigned n = (unsigned)atoi(line->word[0]), started = 0;
-    while (started < n && started < MOST_TICKETS &&
-           os_thread_start(&threads[started], crowd_one, a->board, "crowd") == SHALE_OK) {
-        started++;
+    struct rusage usage;
+    (void)a, (void)line;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    agent_ok("%ld", usage.ru_nvcsw);
+}
+
+static pthread_t crowd_threads[MOST_TICKETS];
+static unsigned crowd_started;
+
+/* gather N: N threads go for the lock "crowd"; scatter: waits until each has had it */
+static void cmd_gather(struct agent_self *a, const struct agent_line *line)
+{
+    unsigned n = (unsigned)atoi(line->word[0]);
+    while (crowd_started < n && crowd_started < MOST_TICKETS &&
+           os_thread_start(&crowd_threads[crowd_started], crowd_one, a->board, "crowd") == SHALE_OK) {
+        crowd_started++;
     }
-    for (unsigned i = 0; i < started; i++) {
-        os_thread_join(threads[i]);
+    agent_status(crowd_started == n ? SHALE_OK : SHALE_NOMEM);
+}
+
+static void cmd_scatter(struct agent_self *a, const struct agent_line *line)
+{
+    (void)line;
+    while (crowd_started > 0) {
+        os_thread_join(crowd_threads[--crowd_started]);
     }
-    if (started < n || atomic_load(&crowd_bad) != 0) {
+    if (atomic_load(&crowd_bad) != 0) {
         agent_wrong(a, "not everybody in the crowd had the lock alone");
         return;
     }
@@ -324,7 +355,9 @@ static const struct agent_command commands[] = {
     {"loop", 1, cmd_loop},
     {"namespace-loop", 1, cmd_namespace_loop},
     {"stand", 2, cmd_stand},
-    {"crowd", 1, cmd_crowd},
+    {"switches", 0, cmd_switches},
+    {"gather", 1, cmd_gather},
+    {"scatter", 0, cmd_scatter},
     {"hold", 1, cmd_hold},
     {"exec-child", 0, cmd_exec_child},
     {"fork-child", 0, cmd_fork_child},

@@ -9,8 +9,10 @@ bool lockq_agent_ran(int argc, char **argv, int *status);
 
 /* Counters of the board that the agents use. */
 enum {
-    LOCKQ_GUARDED,
-    /* incremented under the lock, and not atomically: two holders at once lose some */ LOCKQ_SEQUENCE
+    LOCKQ_GUARDED,  /* incremented under the lock, and not atomically: two holders at once lose some */
+    LOCKQ_SEQUENCE, /* of the grants */
+    LOCKQ_TICKET,   /* the highest that had the lock, in loops */
+    LOCKQ_LATE      /* tickets that had it after a higher one */
 };
 
 #endif

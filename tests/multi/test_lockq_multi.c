@@ -1,104 +1,14 @@
 /* test_lockq_multi.c - the lock queue among processes: exclusion, order, the dead, the stopped, damage,
  * crowds, namespaces. */
-#include "lib/lib.h"
-#include "lockq/queue.h"
-#include "lockq_agent.h"
+#include "lockq_scene.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 
-#define MOST 8
 /* Marks that one acquisition by way of the queue passes: behind the number, behind the ticket, before the
  * lock, behind it, before the ticket is freed; then in the release before the unlock, and behind it. */
 #define QUEUE_MARKS 7
 #define GATE_MARKS  3
-#define PATIENCE_MS 20000
-
-static struct board *board;
-static struct agent agent[MOST];
-static char *dir;
-static int dirfd = -1;
-static struct lockq *queue; /* the test's own look at it */
-
-static void setup(void)
-{
-    board = proc_board();
-    dir = scratch_dir("lockq");
-    ck_assert_int_eq(os_open_dir(dir, &dirfd), SHALE_OK);
-    ck_assert_int_eq(lockq_open(dirfd, dir, 0600, &queue), SHALE_OK);
-}
-
-static void teardown(void)
-{
-    agents_sound(board, MOST);
-    lockq_close(queue);
-    os_close(&dirfd);
-    scratch_remove(dir);
-    free(dir);
-    board_close(board);
-}
-
-static void start(unsigned i)
-{
-    agent_start(&agent[i], i);
-    agent_must(&agent[i], "open %s", dir);
-}
-
-static void start_all(unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        start(i);
-    }
-}
-
-static void quit_all(unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        agent_quit(&agent[i]);
-    }
-}
-
-static struct lockq_slot *slot_of(const char *name)
-{
-    struct lockq_slot *slot = lockq_slot(queue, strcmp(name, "-") == 0 ? NULL : name);
-    ck_assert_ptr_nonnull(slot);
-    return slot;
-}
-
-/* Waits until n live tickets stand there, the newest of them number `next`. */
-static void await_ticket(const char *name, uint64_t number)
-{
-    struct lockq_slot *slot = slot_of(name);
-    int64_t end = os_now() + PATIENCE_MS * INT64_C(1000000);
-    while (!lockq_ticket_alive(queue, lockq_slot_index(queue, slot), number, number)) {
-        ck_assert_msg(os_now() < end, "ticket %llu does not appear", (unsigned long long)number);
-        os_nap(200000);
-    }
-}
-
-static void tell_loops(unsigned n, const char *const *what, size_t kinds)
-{
-    for (unsigned i = 0; i < n; i++) {
-        agent_tell(&agent[i], "loop %s", what[i % kinds]);
-    }
-}
-
-/* Ends the loops; each must have found itself alone every time. */
-static uint64_t end_loops(unsigned n)
-{
-    uint64_t ops = 0;
-    atomic_store(&board->stop, 1);
-    for (unsigned i = 0; i < n; i++) {
-        agent_done(&agent[i]);
-        ops += atomic_load(&board->agent[i].ops);
-    }
-    return ops;
-}
-
-static uint64_t guarded(void)
-{
-    return atomic_load(&board->counter[LOCKQ_GUARDED].started);
-}
 
 /* ---- exclusion ---- */
 
@@ -114,11 +24,12 @@ START_TEST(whoever_takes_it_in_whatever_way_is_alone)
         agent_progress(&agent[i], test_times(3000, 100000), PATIENCE_MS);
     }
     ck_assert_uint_eq(end_loops(6), guarded());
+    assert_in_order(guarded());
     quit_all(6);
 }
 END_TEST
 
-START_TEST(h9_processes_of_two_pid_namespaces_exclude_each_other)
+START_TEST(h9_processes_of_two_pid_namespaces_exclude_each_other_and_keep_order)
 {
     ck_assert_msg(system("unshare -Ur --pid --fork --mount-proc true") == 0,
                   "this machine has no user namespaces");
@@ -131,6 +42,7 @@ START_TEST(h9_processes_of_two_pid_namespaces_exclude_each_other)
         agent_progress(&agent[i], 200, PATIENCE_MS);
     }
     ck_assert_uint_eq(end_loops(4), guarded());
+    assert_in_order(guarded());
     quit_all(4);
 }
 END_TEST
@@ -519,24 +431,6 @@ END_TEST
 
 /* ---- crowds ---- */
 
-START_TEST(h33_a_crowd_of_waiters_drains)
-{
-    unsigned each = test_times(50, 500);
-    start_all(5);
-    agent_must(&agent[4], "take crowd");
-    for (unsigned i = 0; i < 4; i++) {
-        agent_tell(&agent[i], "crowd %u", each);
-    }
-    await_ticket("crowd", (uint64_t)each * 4);
-    agent_must(&agent[4], "free");
-    for (unsigned i = 0; i < 4; i++) {
-        agent_done(&agent[i]);
-    }
-    ck_assert_uint_eq(guarded(), (uint64_t)each * 4);
-    quit_all(5);
-}
-END_TEST
-
 START_TEST(h33_thousands_of_tickets_vanish_at_once)
 {
     unsigned each = 500;
@@ -563,7 +457,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_set_timeout(c, test_times(120, 1800));
     tcase_add_loop_test(c, whoever_takes_it_in_whatever_way_is_alone, 0, 2);
-    tcase_add_test(c, h9_processes_of_two_pid_namespaces_exclude_each_other);
+    tcase_add_test(c, h9_processes_of_two_pid_namespaces_exclude_each_other_and_keep_order);
     tcase_add_test(c, waiters_are_served_in_the_order_of_their_tickets);
     tcase_add_test(c, sharers_behind_an_exclusive_waiter_wait_for_it_and_then_share);
     tcase_add_test(c, neither_once_nor_backoff_passes_a_live_ticket);
@@ -580,7 +474,6 @@ static Suite *suite(void)
     tcase_add_test(c, h6_a_forked_child_that_outlives_its_parent_keeps_no_lock);
     tcase_add_test(c, h6_a_forked_child_is_told_that_the_queue_is_its_parents);
     tcase_add_test(c, h6_a_forked_child_keeps_no_ticket);
-    tcase_add_test(c, h33_a_crowd_of_waiters_drains);
     tcase_add_test(c, h33_thousands_of_tickets_vanish_at_once);
     suite_add_tcase(s, c);
     return s;

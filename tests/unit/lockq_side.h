@@ -4,7 +4,7 @@
 #ifndef TESTS_LOCKQ_SIDE_H
 #define TESTS_LOCKQ_SIDE_H
 
-#include "lockq/queue.h"
+#include "lockq/waiter.h"
 #include "tempdir.h"
 
 #include <check.h>

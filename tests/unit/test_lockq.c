@@ -414,6 +414,61 @@ START_TEST(no_owner_believes_a_turn_longer_than_its_own)
 }
 END_TEST
 
+/* ---- wakes ---- */
+
+/* Sleepers whose tickets share a wake word: their numbers are 64 apart. */
+#define SLEEPERS 16
+static struct lockq_slot *sleepers_slot;
+static _Atomic bool awake[SLEEPERS];
+static _Atomic unsigned asleep;
+
+static void *sleeper(void *ctx)
+{
+    size_t i = (size_t)((_Atomic bool *)ctx - awake);
+    struct os_word word = lockq_word(sleepers_slot, 1 + i * LOCKQ_WORDS);
+    struct os_wait wait = os_wait_forever();
+    uint32_t value = atomic_load(word.word);
+    atomic_fetch_add(&asleep, 1);
+    (void)os_sleep_bits(&wait, &word, value, 60000 * MS);
+    atomic_store(&awake[i], true);
+    return NULL;
+}
+
+static unsigned count_awake(void)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < SLEEPERS; i++) {
+        n += atomic_load(&awake[i]);
+    }
+    return n;
+}
+
+START_TEST(h33_a_wake_reaches_the_one_that_is_meant_and_not_the_crowd)
+{
+    struct side a;
+    pthread_t thread[SLEEPERS];
+    side_open(&a);
+    sleepers_slot = a.lock.slot;
+    for (size_t i = 0; i < SLEEPERS; i++) {
+        ck_assert_int_eq(os_thread_start(&thread[i], sleeper, &awake[i], "sleeper"), SHALE_OK);
+    }
+    while (atomic_load(&asleep) < SLEEPERS) {
+        os_nap(MS);
+    }
+    os_nap(50 * MS);
+    for (size_t i = SLEEPERS; i-- > 0;) {
+        while (!atomic_load(&awake[i])) { /* again where it was not yet asleep */
+            lockq_wake_one(sleepers_slot, 1 + i * LOCKQ_WORDS);
+            os_nap(MS);
+        }
+        os_nap(2 * MS);
+        ck_assert_uint_eq(count_awake(), SLEEPERS - i);
+        os_thread_join(thread[i]);
+    }
+    side_close(&a);
+}
+END_TEST
+
 /* ---- shared ---- */
 
 START_TEST(sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones)
@@ -492,6 +547,7 @@ int main(void)
         who_queues_while_the_lock_is_being_taken_is_not_passed,
         who_is_overtaken_between_number_and_ticket_takes_a_new_number,
         no_owner_believes_a_turn_longer_than_its_own,
+        h33_a_wake_reaches_the_one_that_is_meant_and_not_the_crowd,
         sharers_share_and_an_exclusive_waiter_is_not_starved_by_later_ones,
         more_sharers_than_records_share_unlisted,
         NULL,
