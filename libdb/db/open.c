@@ -320,6 +320,9 @@ static int open_under_lock(shale_db *db)
     if (rc == SHALE_OK) {
         memcpy(db->uuid, db->state->uuid, sizeof db->uuid);
         claim_row(db);
+    } else {
+        (void)os_unlock(db->live_fd, OS_LIVE_BYTE,
+                        1); /* before OPEN: the next opener must not find it taken */
     }
     return rc;
 }
