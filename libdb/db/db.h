@@ -117,6 +117,7 @@ struct shale_db {
     _Atomic uint64_t prepare_at; /* LSN from which the next segment is due: the middle of the active one */
     _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
     _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
+    _Atomic uint64_t owed_lsn;                /* the end of this handle's last interval commit */
 
     /* open write transactions, under group_mutex */
     struct shale_txn *txns;

@@ -140,8 +140,9 @@ static int sync_now(shale_db *db)
 {
     struct state *s = db->state;
     uint64_t commits = atomic_load_explicit(&s->durable_published, memory_order_acquire);
-    uint64_t target = atomic_load_explicit(&s->wal_end, memory_order_acquire);
+    /* seq first: it is stored behind the end of the log that covers it */
     uint64_t seq = atomic_load_explicit(&s->visible_seq, memory_order_acquire);
+    uint64_t target = atomic_load_explicit(&s->wal_end, memory_order_acquire);
     uint64_t from = durable_lsn(db);
     int64_t start = os_now();
     state_raise(&s->sync_attempt, target);
@@ -249,33 +250,45 @@ int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wai
     return SHALE_OK;
 }
 
+static void note_debt(shale_db *db)
+{
+    uint64_t nothing = 0, when = (uint64_t)os_now() + (uint64_t)db->options.sync_interval_ms * 1000000;
+    if (atomic_compare_exchange_strong(&db->state->sync_due, &nothing, when)) {
+        db_wake_work(db);
+    }
+}
+
 void db_owe_sync(shale_db *db)
 {
-    uint64_t nothing = 0;
-    _Atomic uint64_t *due = &db->state->sync_due;
-    if (atomic_load_explicit(due, memory_order_relaxed) == 0) {
-        uint64_t when = (uint64_t)os_now() + (uint64_t)db->options.sync_interval_ms * 1000000;
-        if (atomic_compare_exchange_strong(due, &nothing, when)) {
-            db_wake_work(db);
-        }
+    struct state *s = db->state;
+    state_raise(&db->owed_lsn, atomic_load_explicit(&s->wal_end, memory_order_acquire));
+    if (atomic_load_explicit(&s->sync_due, memory_order_relaxed) == 0) {
+        note_debt(db);
     } else {
         (void)db_sync_due(db, false); /* without maintenance threads, the next call pays */
     }
 }
 
+/* Whoever takes the debt over clears it before it reads the log's end: a commit that comes in between owes
+ * anew. It may be killed before it has paid. So a handle that finds its own commits unsynced notes them
+ * again, and one that is being closed (now) pays for them itself. */
 int db_sync_due(shale_db *db, bool now)
 {
     struct state *s = db->state;
-    uint64_t due = atomic_load_explicit(&s->sync_due, memory_order_acquire);
-    if (due == 0 || (!now && (uint64_t)os_now() < due)) {
-        return SHALE_OK;
-    }
-    /* cleared before the log's end is read: a commit that comes in between owes anew */
-    if (!atomic_compare_exchange_strong(&s->sync_due, &due, 0)) {
-        return SHALE_OK;
-    }
     struct os_wait forever = os_wait_forever();
-    return db_sync(db, atomic_load_explicit(&s->wal_end, memory_order_acquire), false, &forever);
+    uint64_t owed = atomic_load_explicit(&db->owed_lsn, memory_order_relaxed);
+    uint64_t due = atomic_load_explicit(&s->sync_due, memory_order_acquire);
+    if (due != 0 && (now || (uint64_t)os_now() >= due) &&
+        atomic_compare_exchange_strong(&s->sync_due, &due, 0)) {
+        return db_sync(db, atomic_load_explicit(&s->wal_end, memory_order_acquire), false, &forever);
+    }
+    if (now) {
+        return db_sync(db, owed, false, &forever);
+    }
+    if (due == 0 && owed != 0 && durable_lsn(db) < owed) {
+        note_debt(db);
+    }
+    return SHALE_OK;
 }
 
 int shale_sync(shale_db *db)

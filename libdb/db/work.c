@@ -63,7 +63,7 @@ static int work_prepare(shale_db *db)
     }
     struct os_wait once = {.deadline = 0};
     int rc = db_prepare(db, 0, &once);
-    if (rc == SHALE_OK && db->thread_count != 0) {
+    if (rc == SHALE_OK && db->options.threads != 0) {
         populate_ready(db);
     }
     return rc == SHALE_BUSY ? SHALE_NOTFOUND : rc; /* somebody is at it */

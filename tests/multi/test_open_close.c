@@ -1,15 +1,19 @@
-/* test_open_close.c - what an open that fails leaves behind. */
+/* test_open_close.c - what an open that fails leaves behind, and what a close owes to others' commits. */
 #include "lib/lib.h"
 
 static char *dir;
+static struct board *board;
+static struct agent a, b;
 
 static void setup(void)
 {
     dir = scratch_dir("open_close");
+    board = proc_board();
 }
 
 static void teardown(void)
 {
+    board_close(board);
     free(dir);
 }
 
@@ -70,6 +74,83 @@ START_TEST(a_failed_open_stands_in_nobodys_way)
 }
 END_TEST
 
+/* ---- what interval commits owe ---- */
+
+static void start_interval(struct agent *x, unsigned id, unsigned threads)
+{
+    agent_start(x, id);
+    agent_must(x, "open %s durable=interval sync_interval_ms=20 threads=%u", dir, threads);
+}
+
+/* a's commit is due, and b is about to pay for it. */
+static void park_the_payer(unsigned a_threads)
+{
+    start_interval(&b, 1, 0);
+    start_interval(&a, 0, a_threads);
+    agent_must(&b, "put first 1 sync");
+    agent_must(&b, "park-at SYNC 1");
+    agent_must(&a, "put k v");
+    os_nap(30000000);
+    agent_tell(&b, "work");
+}
+
+START_TEST(close_returns_when_its_interval_commits_are_durable_whoever_is_paying)
+{
+    shale_db *db = open_small(dir);
+    park_the_payer(0);
+    ck_assert(agent_parked(&b, 20000));
+    uint64_t seq = STAT(db, seq);
+    ck_assert_uint_lt(STAT(db, synced_seq), seq);
+    agent_must(&a, "close");
+    ck_assert_uint_ge(STAT(db, synced_seq), seq);
+    agent_unpark(&b);
+    agent_done(&b);
+    agent_quit(&a);
+    agent_quit(&b);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+/* The debt has left with the one who took it over. */
+START_TEST(an_idle_handle_notes_its_commits_again_when_the_payer_was_killed)
+{
+    shale_db *db = open_small(dir);
+    park_the_payer(0);
+    ck_assert(agent_parked(&b, 20000));
+    agent_kill(&b);
+    uint64_t seq = STAT(db, seq);
+    ck_assert_uint_lt(STAT(db, synced_seq), seq);
+    for (int i = 0; i < 1000 && STAT(db, synced_seq) < seq; i++) {
+        agent_must(&a, "work"); /* its own next calls; a maintenance thread does the same by itself */
+        os_nap(1000000);
+    }
+    ck_assert_uint_ge(STAT(db, synced_seq), seq);
+    agent_quit(&a);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+START_TEST(a_maintenance_thread_pays_after_the_payer_was_killed)
+{
+    shale_db *db = open_small(dir);
+    start_interval(&a, 0, 1);
+    agent_must(&a, "put first 1 sync");
+    agent_must(&a, "park-at SYNC 1"); /* its own thread, which holds SYNC and has taken the debt over */
+    agent_must(&a, "put k v");
+    ck_assert(agent_parked(&a, 20000));
+    start_interval(&b, 1, 1);
+    agent_must(&b, "put l v");
+    agent_kill(&a);
+    uint64_t seq = STAT(db, seq);
+    for (int i = 0; i < 10000 && STAT(db, synced_seq) < seq; i++) {
+        os_nap(1000000);
+    }
+    ck_assert_uint_ge(STAT(db, synced_seq), seq);
+    agent_quit(&b);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("open_close");
@@ -77,6 +158,9 @@ static Suite *suite(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_failed_open_stands_in_nobodys_way);
+    tcase_add_test(t, close_returns_when_its_interval_commits_are_durable_whoever_is_paying);
+    tcase_add_test(t, an_idle_handle_notes_its_commits_again_when_the_payer_was_killed);
+    tcase_add_test(t, a_maintenance_thread_pays_after_the_payer_was_killed);
     suite_add_tcase(s, t);
     return s;
 }
