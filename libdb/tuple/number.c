@@ -82,56 +82,63 @@ static void leave_c_locale(locale_t before, locale_t c)
     freelocale(c);
 }
 
-#define NAN32 UINT32_C(0x7fc00000)
-#define NAN64 UINT64_C(0x7ff8000000000000)
-
-int tuple_put_float(struct buf *out, uint32_t bits)
+/* The shortest of the forms of v, in "C", with as many digits as tell it from its neighbours: tried by
+ * reading it again. Numbers that are whole in their digits are written whole, 100 and not 1e+02. */
+static void shortest(char *text, size_t size, double v, bool single)
 {
-    float v;
-    char text[40];
-    memcpy(&v, &bits, sizeof v);
-    const char *sign = bits >> 31 != 0 ? "-" : "";
-    if (v != v) {
-        return (bits | UINT32_C(1) << 31) == (NAN32 | UINT32_C(1) << 31) ? buf_printf(out, "%snanf", sign)
-                                                                         : buf_printf(out, "nan:%08x", bits);
+    int most = single ? FLT_DECIMAL_DIG : DBL_DECIMAL_DIG, whole = single ? FLT_DIG : DBL_DIG, digits = 0;
+    do {
+        digits++;
+        (void)snprintf(text, size, "%.*g", digits, v);
+    } while (digits < most && (single ? (double)strtof(text, NULL) : strtod(text, NULL)) != v);
+    const char *exponent = strstr(text, "e+");
+    int wanted = exponent != NULL ? atoi(exponent + 2) + 1 : 0;
+    if (wanted > digits && wanted <= whole) {
+        (void)snprintf(text, size, "%.*g", wanted, v);
     }
+}
+
+static int put_real(struct buf *out, double v, bool single)
+{
+    char text[40];
     locale_t c, before = enter_c_locale(&c);
     if (before == (locale_t)0) {
         return SHALE_NOMEM;
     }
-    for (int digits = 1; digits <= FLT_DECIMAL_DIG; digits++) {
-        (void)snprintf(text, sizeof text, "%.*g", digits, (double)v);
-        if (strtof(text, NULL) == v) {
-            break;
-        }
-    }
+    shortest(text, sizeof text, v, single);
     leave_c_locale(before, c);
-    return buf_printf(out, "%sf", text);
+    return buf_printf(out, "%s%c", text, single ? 'f' : 'd');
+}
+
+#define NAN32  UINT32_C(0x7fc00000)
+#define SIGN32 (UINT32_C(1) << 31)
+#define NAN64  UINT64_C(0x7ff8000000000000)
+#define SIGN64 (UINT64_C(1) << 63)
+
+int tuple_put_float(struct buf *out, uint32_t bits)
+{
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    if (v == v) {
+        return put_real(out, (double)v, true);
+    }
+    if ((bits & ~SIGN32) == NAN32) {
+        return buf_printf(out, "%snanf", (bits & SIGN32) != 0 ? "-" : "");
+    }
+    return buf_printf(out, "nan:%08x", bits);
 }
 
 int tuple_put_double(struct buf *out, uint64_t bits)
 {
     double v;
-    char text[40];
     memcpy(&v, &bits, sizeof v);
-    const char *sign = bits >> 63 != 0 ? "-" : "";
-    if (v != v) {
-        return (bits | UINT64_C(1) << 63) == (NAN64 | UINT64_C(1) << 63)
-                   ? buf_printf(out, "%snand", sign)
-                   : buf_printf(out, "nan:%016llx", (unsigned long long)bits);
+    if (v == v) {
+        return put_real(out, v, false);
     }
-    locale_t c, before = enter_c_locale(&c);
-    if (before == (locale_t)0) {
-        return SHALE_NOMEM;
+    if ((bits & ~SIGN64) == NAN64) {
+        return buf_printf(out, "%snand", (bits & SIGN64) != 0 ? "-" : "");
     }
-    for (int digits = 1; digits <= DBL_DECIMAL_DIG; digits++) {
-        (void)snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) {
-            break;
-        }
-    }
-    leave_c_locale(before, c);
-    return buf_printf(out, "%sd", text);
+    return buf_printf(out, "nan:%016llx", (unsigned long long)bits);
 }
 
 int tuple_get_double(const char *text, double *v)
