@@ -112,7 +112,7 @@ static int look_up(struct output *o)
 
 static int merge_into(struct output *o, struct db_merge *m)
 {
-    struct db_breath breath = {0};
+    struct db_breath breath = {.db = o->db};
     int rc = db_merge_first(m);
     while (rc == SHALE_OK) {
         const struct db_entry *e = db_merge_entry(m);

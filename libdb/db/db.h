@@ -269,10 +269,9 @@ int db_panic(shale_db *db);              /* SHALE_PANIC with its text while in p
 
 /* ---- flush.c, compact.c, work.c, sweep.c ---- */
 
-/* Long work lets others run, after every 16 KiB or 128 entries that it has gone through: a kernel that does
- * not preempt leaves a writer who was woken waiting for the next tick, milliseconds, and all who queue behind
- * it with it. */
+/* Long work lets a writer run who was woken and is kept waiting: asked after every 16 KiB or 128 entries. */
 struct db_breath {
+    const shale_db *db;
     uint32_t due;
 };
 static inline void db_breathe(struct db_breath *b, size_t bytes)
@@ -280,7 +279,9 @@ static inline void db_breathe(struct db_breath *b, size_t bytes)
     b->due += (uint32_t)(bytes < 16384 ? bytes : 16384) + 128;
     if (b->due >= 16384) {
         b->due = 0;
-        os_yield();
+        if (lockq_overdue(&b->db->write_lock)) {
+            os_yield();
+        }
     }
 }
 
@@ -325,6 +326,14 @@ int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STAT
  * its own. */
 int db_replay_private(shale_db *db, struct db_view **view);
 bool db_replay_still_good(shale_db *db); /* nothing moved since */
+
+/* ---- clean.c ---- */
+
+/* OPEN and, exclusively, LIVE are held. true: db->state_map holds a STATE that is as good as a living one. */
+bool db_is_warm(shale_db *db, uint64_t manifest);
+/* At close: the last one out leaves STATE clean, everything synced, unless a commit is half done or a sync
+ * has failed. */
+int db_mark_clean(shale_db *db);
 
 /* ---- target.c: a directory in which a whole database is made ---- */
 

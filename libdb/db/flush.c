@@ -12,12 +12,15 @@
  */
 #include "db/db.h"
 
+#define FLUSH_LOOK_NS 2000000
+
 /* The last sequence number up to which seg's records verify, and how many entries they have. first: of the
  * first record; 0: none. */
-static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64_t *last, uint64_t *entries)
+static int verify_records(const shale_db *db, const struct wal_segment *seg, uint64_t *first, uint64_t *last,
+                          uint64_t *entries)
 {
     struct wal_view rec;
-    struct db_breath breath = {0};
+    struct db_breath breath = {.db = db};
     uint32_t offset = WAL_FIRST;
     int rc;
     *first = *last = *entries = 0;
@@ -34,10 +37,10 @@ static int verify_records(const struct wal_segment *seg, uint64_t *first, uint64
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
 }
 
-static int build_table(struct mem_index *mem, uint64_t seq, struct table_builder *b)
+static int build_table(const shale_db *db, struct mem_index *mem, uint64_t seq, struct table_builder *b)
 {
     struct mem_iter it;
-    struct db_breath breath = {0};
+    struct db_breath breath = {.db = db};
     mem_iter_init(&it, mem, seq);
     int rc = mem_iter_first(&it);
     while (rc == SHALE_OK) {
@@ -64,7 +67,7 @@ int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct
     if (rc != SHALE_OK) {
         return rc;
     }
-    rc = build_table(mem, seq, b);
+    rc = build_table(db, mem, seq, b);
     if (rc != SHALE_OK) {
         table_build_abandon(b);
         return rc;
@@ -181,7 +184,7 @@ static int plan(shale_db *db, const struct db_view *view, struct mem_index *mem,
 {
     uint64_t first, last, entries;
     *f = (struct flush){.number = mem->seg->number, .until = mem->seg->number + 1};
-    int rc = verify_records(mem->seg, &first, &last, &entries);
+    int rc = verify_records(db, mem->seg, &first, &last, &entries);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -283,6 +286,20 @@ int db_flush_one(shale_db *db)
     return rc;
 }
 
+/* FLUSH is taken. What its holder writes may be just what we want written: so we need not have the lock, only
+ * look again. Its holder may be killed, and then wakes nobody. */
+static int wait_for_room(shale_db *db, const struct os_wait *wait)
+{
+    struct state *s = db->state;
+    uint32_t word = atomic_load_explicit(&s->room, memory_order_acquire);
+    atomic_store_explicit(&s->room_asleep, 1, memory_order_seq_cst);
+    int rc = os_sleep(wait, &s->room, word, FLUSH_LOOK_NS);
+    if (rc == SHALE_BUSY) {
+        return err_set(rc, "%s: busy: another process is flushing", db->path);
+    }
+    return rc == SHALE_OK ? rc : err_set(rc, "%s: interrupted while another process was flushing", db->path);
+}
+
 /* Everything that was visible when it was called is in tables on return. */
 int shale_flush(shale_db *db)
 {
@@ -299,9 +316,13 @@ int shale_flush(shale_db *db)
         if (tuple.oldest >= until) {
             break;
         }
-        rc = os_role_lock(&db->roles, OS_ROLE_FLUSH, &wait, NULL);
+        rc = os_role_try(&db->roles, OS_ROLE_FLUSH);
+        if (rc == SHALE_BUSY) {
+            rc = wait_for_room(db, &wait);
+            continue;
+        }
         if (rc != SHALE_OK) {
-            return err_wrap(rc, "%s: another process is flushing", db->path);
+            return rc;
         }
         rc = db_flush_one(db);
         os_role_unlock(&db->roles, OS_ROLE_FLUSH);

@@ -127,6 +127,9 @@ static int open_directory(shale_db *db)
     if (rc == SHALE_NODB && db->options.create && !db->readonly) {
         rc = os_make_dir(db->path, db_dir_mode(db->options.mode));
         if (rc == SHALE_OK) {
+            rc = db_target_sync(db->path); /* what is made durable in it must be found after a power loss */
+        }
+        if (rc == SHALE_OK) {
             rc = os_open_dir(db->path, &db->dirfd);
         }
     }
@@ -190,51 +193,6 @@ static int check_state(shale_db *db)
     return state_check(&db->state_map, &lock);
 }
 
-/* The log and its indices are all there? The indices are needed by nobody [I-1]: whoever tidied them away
- * gets a replay, no error. */
-static bool memtables_there(shale_db *db, const struct state_view *tuple)
-{
-    struct state *s = db->state_map.state;
-    uint32_t active = db_active(s);
-    bool there = active >= tuple->oldest && active - tuple->oldest < DB_MAX_MEMS;
-    memcpy(db->uuid, s->uuid, sizeof db->uuid);
-    db->state = s;
-    for (uint32_t n = tuple->oldest; there && n <= active; n++) {
-        struct mem_index *mem = NULL;
-        there = db_mem_get(db, n, &mem) == SHALE_OK;
-        mem_unref(mem);
-    }
-    if (!there) {
-        db_mems_prune(db, UINT32_MAX);
-        db->state = NULL;
-    }
-    return there;
-}
-
-/* Nobody is connected. Is what the last closer left as good as a living STATE? */
-static bool is_warm(shale_db *db, uint64_t manifest)
-{
-    if (state_map(db->dirfd, true, false, db->options.mode, &db->state_map) != SHALE_OK) {
-        return false;
-    }
-    struct state *s = db->state_map.state;
-    struct state_view tuple;
-    struct stat st;
-    char name[MANIFEST_NAME_SIZE];
-    bool warm =
-        check_state(db) == SHALE_OK && atomic_load(&s->clean) == 1 && (atomic_load(&s->generation) & 1) == 0;
-    if (warm) {
-        state_load_tuple(s, &tuple);
-        manifest_name(manifest, name);
-        warm = tuple.manifest == manifest && os_stat_at(db->dirfd, name, &st) == SHALE_OK &&
-               (uint64_t)st.st_size >= tuple.length && memtables_there(db, &tuple);
-    }
-    if (!warm) {
-        state_unmap(&db->state_map);
-    }
-    return warm;
-}
-
 /* LIVE is held exclusively. */
 static int open_alone(shale_db *db)
 {
@@ -246,7 +204,7 @@ static int open_alone(shale_db *db)
     if (rc != SHALE_OK && rc != SHALE_NODB) {
         return rc;
     }
-    if (rc == SHALE_OK && is_warm(db, manifest)) {
+    if (rc == SHALE_OK && db_is_warm(db, manifest)) {
         atomic_store(&db->state_map.state->clean, 0);
         db->state = db->state_map.state;
         return SHALE_OK;
@@ -427,6 +385,16 @@ static void release_parts(shale_db *db)
     os_close(&db->dirfd);
 }
 
+/* [I-13] A failed sync, met while others are connected: what it left in doubt is written anew, as by
+ * shale_flush. If that can't be now, the handle opens all the same: reads work, and writes say why they do
+ * not. */
+static void cure(shale_db *db)
+{
+    if (BASE_UNLIKELY(db_panic(db) != SHALE_OK) && shale_flush(db) != SHALE_OK) {
+        db_log(db, 1, "%s", shale_errmsg());
+    }
+}
+
 int shale_open(const char *dir, const shale_options *options, shale_db **out)
 {
     if (out == NULL || dir == NULL || dir[0] == '\0') {
@@ -462,6 +430,9 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
             handle_unlink(db);
         }
     }
+    if (rc == SHALE_OK && !db->readonly) {
+        cure(db);
+    }
     os_audit_clean("shale_open");
     if (rc != SHALE_OK) {
         release_parts(db);
@@ -473,31 +444,6 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
 }
 
 /* ---- close ---- */
-
-/* The last one out leaves STATE clean: everything synced, no half-done commit, no failed sync. */
-static int mark_clean(shale_db *db)
-{
-    if (os_role_try(&db->roles, OS_ROLE_OPEN) != SHALE_OK) {
-        return SHALE_OK;
-    }
-    int rc = SHALE_OK;
-    if (os_lock_try(db->live_fd, OS_LIVE_BYTE, 1, true) == SHALE_OK) {
-        struct state *s = db->state;
-        os_mark(OS_MARK_CLOSE);
-        if (atomic_load(&s->in_flight) == 0 && atomic_load(&s->bad_manifest) == 0 &&
-            db_panic(db) == SHALE_OK) {
-            struct os_wait wait = os_wait_forever();
-            rc = db_sync(db, atomic_load(&s->wal_end), false, &wait);
-            if (rc == SHALE_OK) {
-                atomic_store(&s->sync_due, 0);
-                atomic_store(&s->clean, 1);
-            }
-        }
-        (void)os_unlock(db->live_fd, OS_LIVE_BYTE, 1); /* before OPEN: the next opener must find nobody */
-    }
-    os_role_unlock(&db->roles, OS_ROLE_OPEN);
-    return rc;
-}
 
 int shale_close(shale_db *db)
 {
@@ -519,7 +465,7 @@ int shale_close(shale_db *db)
         db_threads_stop(db);
         db_fold_counters(db);
         rc = db_sync_due(db, true);
-        int clean = mark_clean(db);
+        int clean = db_mark_clean(db);
         rc = rc != SHALE_OK ? rc : clean;
     }
     release_parts(db);

@@ -29,13 +29,14 @@ void db_wake_work(shale_db *db)
 /* Best effort: a page that is not there is faulted in by the store that needs it. */
 static void populate(shale_db *db, void *map, uint64_t size)
 {
+    struct db_breath breath = {.db = db};
     for (uint64_t at = 0; at < size && atomic_load_explicit(&db->stopping, memory_order_relaxed) == 0;
          at += POPULATE_STEP) {
         uint64_t step = size - at < POPULATE_STEP ? size - at : POPULATE_STEP;
         if (os_map_populate_read(map, (size_t)at, (size_t)step) != SHALE_OK) {
             return;
         }
-        os_yield();
+        db_breathe(&breath, POPULATE_STEP);
     }
 }
 

@@ -61,6 +61,8 @@ void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct loc
 /* The turn's owner is about to wait for something else (sync, stall), not holding the lock: gives the turn up
  * now. Cheap when there is no turn. */
 void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock);
+/* Has the one whose turn it is been woken, and does not run yet? Long work then yields. A hint. */
+bool lockq_overdue(const struct lockq_lock *lock);
 
 /* shale_lockq_acquire_fd, and the fencing number (0 when unordered). */
 int lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,

@@ -36,18 +36,6 @@ int os_sync_dir(int dirfd)
     return rc == 0 ? SHALE_OK : err_sys("fsync of the directory");
 }
 
-int os_stat_at(int dirfd, const char *name, struct stat *st)
-{
-    int rc;
-    struct stat got;
-    OS_CALL(rc, OS_OP_STAT, dirfd, name, 0, NULL, fstatat(dirfd, name, &got, AT_SYMLINK_NOFOLLOW));
-    if (rc != 0) {
-        return errno == ENOENT ? SHALE_NOTFOUND : err_sys("%s: stat", name);
-    }
-    *st = got;
-    return SHALE_OK;
-}
-
 int os_rename(int dirfd, const char *from, const char *to)
 {
     int rc;

@@ -67,10 +67,9 @@ static int open_or_create(int dirfd, const char *name, int flags, unsigned mode,
 static int prepare_opened(int fd, const char *name, int flags, unsigned mode, bool created)
 {
     struct stat st;
-    int rc;
-    OS_CALL(rc, OS_OP_STAT, fd, name, 0, NULL, fstat(fd, &st));
-    if (rc != 0) {
-        return err_sys("%s: stat", name);
+    int rc = os_stat(fd, &st);
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s", name);
     }
     if (!S_ISREG(st.st_mode) && (flags & O_DIRECTORY) == 0) {
         return err_set(SHALE_INVALID, "%s: is not a regular file", name);
@@ -244,38 +243,6 @@ int os_drop_cache(int fd, uint64_t offset, uint64_t size)
         (void)posix_fadvise(fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
     }
     return SHALE_OK;
-}
-
-int os_stat(int fd, struct stat *st)
-{
-    int rc;
-    struct stat got;
-    OS_CALL(rc, OS_OP_STAT, fd, NULL, 0, NULL, fstat(fd, &got));
-    if (rc != 0) {
-        return err_sys("stat");
-    }
-    *st = got;
-    return SHALE_OK;
-}
-
-int os_links(int fd, unsigned *count)
-{
-    int rc;
-    struct statx got;
-    OS_CALL(rc, OS_OP_STAT, fd, NULL, 0, NULL, statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &got));
-    if (rc == 0) {
-        *count = got.stx_nlink;
-        return SHALE_OK;
-    }
-    if (errno != ENOSYS) {
-        return err_sys("stat");
-    }
-    struct stat st;
-    rc = os_stat(fd, &st); /* forbidden by a sandbox that doesn't know the call */
-    if (rc == SHALE_OK) {
-        *count = (unsigned)st.st_nlink;
-    }
-    return rc;
 }
 
 /* Grows with the file rather than trusting its size: it may be written meanwhile. */

@@ -8,7 +8,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define UNMAP_STEP ((size_t)512 << 10)
+#define UNMAP_STEP ((size_t)2 << 20)
 
 static _Atomic uint64_t mapped_bytes;
 

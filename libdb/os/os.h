@@ -114,11 +114,18 @@ int os_fsync(int fd);
 int os_sync_dir(int dirfd);
 int os_start_writeback(int fd, uint64_t offset, uint64_t size); /* sync_file_range(WRITE); best effort */
 int os_drop_cache(int fd, uint64_t offset, uint64_t size);      /* posix_fadvise(DONTNEED); best effort */
+/* os_stat, os_stat_at and os_links leave the times alone (they are 0): see stat.c. */
 int os_stat(int fd, struct stat *st);
-/* How many names the file has. Unlike os_stat it leaves the times alone: a kernel that knows its mtime was
- * looked at gives the next write a finer one, and the fdatasync behind that has an inode to write. */
-int os_links(int fd, unsigned *count);
+int os_links(int fd, unsigned *count);                        /* how many names the file has */
 int os_stat_at(int dirfd, const char *name, struct stat *st); /* missing: SHALE_NOTFOUND */
+/* Changes with whatever changes the file, except stores through a mapping into pages that are dirty already.
+ * SHALE_NOTFOUND (no text). */
+struct os_stamp {
+    uint64_t ino, size;
+    int64_t mtime_s, ctime_s;
+    uint32_t mtime_ns, ctime_ns;
+};
+int os_stamp(int dirfd, const char *name, struct os_stamp *stamp);
 int os_rename(int dirfd, const char *from, const char *to);
 int os_rename_noreplace(int dirfd, const char *from, const char *to);        /* SHALE_EXISTS */
 int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to); /* SHALE_EXISTS */

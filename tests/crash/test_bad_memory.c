@@ -44,9 +44,8 @@ static void fill_with_zeros(const char *name)
 static void (*const injuries[])(const char *name) = {
     lose, cut_to_nothing, cut_in_half, fill_with_noise, fill_behind_the_head, fill_with_zeros};
 
-/* A copy has other inodes and is not believed anyway; here the database itself is hurt. What is wrong deep in
- * an index may only show when it is read: then the text names the file, and without shared memory everything
- * is there. */
+/* A copy has other inodes and is not believed anyway; here the database itself is hurt. The checksum that the
+ * last closer left in STATE does not fit any more. */
 static void hurt_in_place(const char *suffix, bool both, void (*hurt)(const char *name))
 {
     each_shared(suffix, hurt);
@@ -54,17 +53,8 @@ static void hurt_in_place(const char *suffix, bool both, void (*hurt)(const char
         each_shared(shared[1], hurt);
     }
     agent_must(&scene.agent, "open %s", scene.dir);
-    const char *text = agent_ask(&scene.agent, "scan");
-    bool refused_it = strncmp(text, "SHALE_CORRUPT", 13) == 0 && strstr(text, ".mem") != NULL;
-    ck_assert_msg(refused_it || strncmp(text, "ok", 2) == 0, "%s", text);
-    ck_assert(refused_it || atoi(text + 3) == TABLED + LOGGED);
+    ck_assert_int_eq(atoi(agent_must(&scene.agent, "scan")), TABLED + LOGGED);
     agent_must(&scene.agent, "close");
-    if (refused_it) {
-        lose_state();
-        agent_must(&scene.agent, "open %s", scene.dir);
-        ck_assert_int_eq(atoi(agent_must(&scene.agent, "scan")), TABLED + LOGGED);
-        agent_must(&scene.agent, "close");
-    }
 }
 
 START_TEST(h2_shared_memory_lost_or_garbled_while_nobody_is_connected)
@@ -83,6 +73,23 @@ START_TEST(h2_shared_memory_lost_or_garbled_while_nobody_is_connected)
         scene.dir = was;
         hurt_in_place(shared[which % 2], which == 2, hurt);
         free(copy);
+    }
+}
+END_TEST
+
+/* One byte, anywhere that matters: a warm open would serve what the byte says. */
+START_TEST(h2_one_byte_of_shared_memory_changed_while_nobody_is_connected)
+{
+    for (unsigned round = 0; round < 12; round++) {
+        char **names = scratch_names(scene.dir, round % 2 == 0 ? "STATE" : ".mem");
+        uint64_t from = round % 2 == 0 ? 64 : 4096, to = round % 2 == 0 ? 576 : 8192;
+        uint64_t at = from + (to - from) / 12 * round;
+        ck_assert_ptr_nonnull(names[0]);
+        ck_assert_int_eq(scratch_noise(scene.dir, names[0], at, 1, round), 0);
+        scratch_names_free(names);
+        agent_must(&scene.agent, "open %s", scene.dir);
+        ck_assert_int_eq(atoi(agent_must(&scene.agent, "scan")), TABLED + LOGGED);
+        agent_must(&scene.agent, "close");
     }
 }
 END_TEST
@@ -163,6 +170,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, scene_make, scene_clear);
     tcase_add_loop_test(t, h2_shared_memory_lost_or_garbled_while_nobody_is_connected, 0,
                         (int)BASE_COUNT(injuries));
+    tcase_add_test(t, h2_one_byte_of_shared_memory_changed_while_nobody_is_connected);
     tcase_add_test(t, queue_lost_or_garbled_while_nobody_is_connected);
     tcase_add_test(t, h2_directory_copied_while_open);
     tcase_add_test(t, h2_h22_state_of_another_boot);

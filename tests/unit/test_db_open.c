@@ -5,6 +5,12 @@
 #include <sys/stat.h>
 
 static char *dir;
+static unsigned recoveries; /* marks that were passed */
+
+static void count_recoveries(enum os_mark mark)
+{
+    recoveries += mark == OS_MARK_RECOVER;
+}
 
 static void setup(void)
 {
@@ -13,6 +19,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+    os_mark_hook = NULL;
+    os_door_hook = NULL;
     free(dir);
 }
 
@@ -40,9 +48,13 @@ END_TEST
 
 START_TEST(reopen_is_warm_and_survives_a_lost_state)
 {
+    os_mark_hook = count_recoveries;
     for (int cold = 0; cold < 2; cold++) {
         for (int round = 0; round < 4; round++) {
+            recoveries = 0;
             shale_db *db = open_small(dir);
+            bool was_lost = cold != 0 ? round != 0 : round == 0;
+            ck_assert_msg((recoveries != 0) == was_lost, "round %d, %d: %u", cold, round, recoveries);
             char key[32];
             for (int i = 0; i < round; i++) {
                 snprintf(key, sizeof key, "%d-%d", cold, i);
@@ -58,6 +70,29 @@ START_TEST(reopen_is_warm_and_survives_a_lost_state)
             }
         }
     }
+}
+END_TEST
+
+static struct stat parent;
+static unsigned parent_syncs;
+
+static int count_parent_syncs(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    struct stat st;
+    (void)name, (void)offset, (void)length;
+    parent_syncs += op == OS_OP_SYNCDIR && fstat(fd, &st) == 0 && st.st_ino == parent.st_ino;
+    return 0;
+}
+
+/* What was committed durably into a new database must be found after a power loss: so must the database. */
+START_TEST(new_directory_is_durable_in_its_parent)
+{
+    ck_assert_int_eq(stat(scratch_root(), &parent), 0);
+    parent_syncs = 0;
+    os_door_hook = count_parent_syncs;
+    shale_db *db = open_small(dir);
+    ck_assert_uint_ge(parent_syncs, 1);
+    assert_ok(shale_close(db));
 }
 END_TEST
 
@@ -444,6 +479,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, create_close_and_open_again);
+    tcase_add_test(t, new_directory_is_durable_in_its_parent);
     tcase_add_test(t, reopen_is_warm_and_survives_a_lost_state);
     tcase_add_test(t, defaults_and_null_options_work);
     tcase_add_test(t, missing_database_is_nodb_when_not_to_be_created);

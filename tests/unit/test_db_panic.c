@@ -171,6 +171,41 @@ START_TEST(flush_ends_it_also_when_the_active_segment_is_empty)
 }
 END_TEST
 
+/* Another handle is opened beside the one that met the failure: it need not know what shale_flush is for. */
+START_TEST(open_beside_it_ends_it)
+{
+    shale_options o = small_options();
+    shale_db *beside;
+    put(db, "a", "1");
+    run_into_panic("b", "2");
+    assert_ok(shale_open(dir, &o, &beside));
+    expect(beside, NULL, "a", "1");
+    expect(beside, NULL, "b", "2");
+    put(beside, "c", "3");
+    put(db, "d", "4");
+    assert_ok(shale_close(beside));
+    check_cured();
+}
+END_TEST
+
+/* It can't be ended now: the handle opens, reads, and says why it does not write. */
+START_TEST(open_beside_it_works_where_the_cure_fails)
+{
+    shale_options o = small_options();
+    shale_db *beside;
+    put(db, "a", "1");
+    run_into_panic("b", "2");
+    broken = true;
+    assert_ok(shale_open(dir, &o, &beside));
+    expect(beside, NULL, "a", "1");
+    assert_status(shale_put(beside, "refused", 7, "1", 1, 0), SHALE_PANIC);
+    broken = false;
+    assert_ok(shale_close(beside));
+    assert_ok(shale_flush(db));
+    check_cured();
+}
+END_TEST
+
 START_TEST(it_may_happen_again)
 {
     for (int i = 0; i < 4; i++) {
@@ -200,6 +235,8 @@ static Suite *suite(void)
     tcase_add_test(t, first_record_lost);
     tcase_add_test(t, all_suspect_segments_behind_the_loss_go_together);
     tcase_add_test(t, flush_ends_it_also_when_the_active_segment_is_empty);
+    tcase_add_test(t, open_beside_it_ends_it);
+    tcase_add_test(t, open_beside_it_works_where_the_cure_fails);
     tcase_add_test(t, it_may_happen_again);
     suite_add_tcase(s, t);
     return s;
