@@ -22,13 +22,22 @@ static pthread_mutex_t handles_mutex = PTHREAD_MUTEX_INITIALIZER;
 static shale_db *handles;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
+/* No thread may be in the midst of changing what the child is going to walk. */
 static void fork_prepare(void)
 {
     os_mutex_lock(&handles_mutex);
+    for (shale_db *db = handles; db != NULL; db = db->next_open) {
+        os_mutex_lock(&db->views_mutex);
+        os_mutex_lock(&db->mems_mutex);
+    }
 }
 
-static void fork_parent(void)
+static void fork_over(void)
 {
+    for (shale_db *db = handles; db != NULL; db = db->next_open) {
+        os_mutex_unlock(&db->mems_mutex);
+        os_mutex_unlock(&db->views_mutex);
+    }
     os_mutex_unlock(&handles_mutex);
 }
 
@@ -44,13 +53,21 @@ static void fork_child(void)
         for (unsigned i = 0; i < db->mem_count; i++) {
             os_close(&db->mems[i].mem->seg->fd);
         }
+        for (struct db_view *v = db->views; v != NULL; v = v->older) {
+            for (unsigned i = 0; i < v->mem_count; i++) {
+                os_close(&v->mem[i]->seg->fd);
+            }
+        }
+        for (struct mem_index *m = atomic_load(&db->garbage); m != NULL; m = m->next) {
+            os_close(&m->seg->fd);
+        }
     }
-    os_mutex_unlock(&handles_mutex);
+    fork_over();
 }
 
 static void fork_register(void)
 {
-    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
+    (void)pthread_atfork(fork_prepare, fork_over, fork_child);
 }
 
 static void handle_link(shale_db *db)

@@ -49,6 +49,50 @@ static int forked_child(shale_db *db, shale_snapshot *snap, shale_iter *it, shal
     return 0;
 }
 
+static int open_segments(void)
+{
+    char path[64], target[PATH_MAX];
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        if (length > 0) {
+            target[length] = '\0';
+            n += strstr(target, ".wal") != NULL;
+        }
+    }
+    return n;
+}
+
+/* Each stands for the lock that keeps a segment from being recycled, and for its space when it has lost its
+ * name: the handle's own, one that only a snapshot maps, one that waits to be given up. */
+START_TEST(h6_forked_child_keeps_no_segment_open)
+{
+    shale_db *db = open_small(dir);
+    shale_snapshot *snap = NULL, *other = NULL;
+    int status;
+    put(db, "k", "1");
+    assert_ok(shale_snapshot_create(db, &snap));
+    assert_ok(shale_flush(db));
+    put(db, "k", "2");
+    assert_ok(shale_snapshot_create(db, &other));
+    assert_ok(shale_flush(db));
+    expect(db, NULL, "k", "2");
+    shale_snapshot_release(other);
+    ck_assert_int_ge(open_segments(), 2);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(open_segments());
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    expect(db, snap, "k", "1");
+    shale_snapshot_release(snap);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
 START_TEST(h6_forked_child_gets_forked_and_disturbs_nobody)
 {
     shale_options o = small_options();
@@ -301,6 +345,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, h6_forked_child_gets_forked_and_disturbs_nobody);
+    tcase_add_test(t, h6_forked_child_keeps_no_segment_open);
     tcase_add_test(t, h6_fork_while_another_thread_writes);
     tcase_add_test(t, h6_child_that_lives_on_holds_no_lock);
     tcase_add_test(t, h7_no_descriptor_survives_exec);
