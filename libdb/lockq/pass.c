@@ -2,10 +2,10 @@
  *
  * A stopped process keeps its ticket, and nothing tells it from a slow one but that it does not answer:
  *
- *   the lock could be had, and nobody had it for 80 ms     somebody before me is not taking it
- *   asked = round + 1, all before me are woken             whoever runs notes its number in `answered`, if
- * lower 20 ms later: skip_below = lowest that answered - 1     all before that one are passed, in one step;
- * it is woken, and is the head now. Nobody answered: it is me
+ *   the lock could be had, and nobody had it for 50 ms   somebody before me does not take it
+ *   asked = round + 1, all before me are woken           who runs notes its number in `answered`, if lower
+ *   30 ms later: skip_below = the lowest answer - 1      all before that one are passed in one step, and
+ *                                                        that one (me, if nobody answered) is the head
  *
  * So who runs keeps its place, also the one that cannot have the lock yet: an exclusive waiter behind a long
  * shared holder, seen by a shared waiter that could have it at once. In that case the question is asked ever
@@ -18,9 +18,9 @@
  * time both take the later round's answers. Noise in these words can make somebody lose its place. */
 #include "lockq/waiter.h"
 
-#define IDLE_NS     80000000 /* free and unused so long: somebody before me may be stopped */
+#define IDLE_NS     50000000 /* free and unused so long: somebody before me may be stopped */
 #define IDLE_MAX_NS 2000000000
-#define ANSWER_NS   20000000
+#define ANSWER_NS   30000000
 
 static uint16_t round_of(uint64_t answer)
 {

@@ -14,8 +14,8 @@
  * that one woken.
  * 2. Else n = ++next, and the ticket n is locked.
  * 3. n is the head when no live ticket stands between max(served, skip_below) and n. Everybody else sleeps on
- * its wake word, and looks again after 80 ms, because all before it may have been killed at once; the head
- * looks every 2 ms, because a holder that is killed wakes nobody. (From rank 400 on it is 0.2 ms times the
+ * its wake word, and looks again after 50 ms, because all before it may have been killed at once; the head
+ * looks every 2 ms, because a holder that is killed wakes nobody. (From rank 250 on it is 0.2 ms times the
  * rank, at most 1 s; and far behind, who was not woken looks first whether the lock is free at all, which is
  * cheaper than looking through thousands of tickets.) A waiter that finds n <= served was overtaken, between
  * number and ticket or while it was stopped: nobody will wake it and newcomers do not see it, so it tries the
@@ -44,7 +44,7 @@
 #include "lockq/waiter.h"
 
 #define HEAD_LOOK_NS      2000000  /* the head's sleep while the lock is held */
-#define LOOK_NS           80000000 /* of those behind the head */
+#define LOOK_NS           50000000 /* of those behind the head */
 #define RANK_LOOK_NS      200000   /* times the rank, where that is more */
 #define LOOK_MAX_NS       1000000000
 #define FAR               16     /* this rank and more look at the lock before they look at the tickets */
@@ -57,6 +57,10 @@
 #define DESCRIBE_NS       20000000 /* a wait that is worth a row in the metadata */
 
 #define RELAXED memory_order_relaxed
+
+#ifdef SHALE_DEBUG
+void (*lockq_step_hook)(const struct lockq_slot *slot, enum lockq_step step, uint64_t number);
+#endif
 
 static bool queue_empty(const struct lockq_slot *slot)
 {
@@ -262,6 +266,7 @@ static bool nothing_to_see(const struct waiter *w, int64_t now)
 static int look(struct waiter *w, int64_t *sleep_ns)
 {
     int64_t now = os_now();
+    lockq_step(w->slot, LOOK, w->number);
     lockq_take_place_back(w);
     lockq_answer(w);
     if (nothing_to_see(w, now) || !is_head(w)) {
@@ -303,6 +308,7 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
     atomic_store(&slot->owner, lock->turn_ns != 0 ? lock->owner : 0);
     grant(w->q, lock, now, claim);
     os_mark(OS_MARK_QUEUE);
+    lockq_step(slot, LEFT, w->number);
     lockq_ticket_free(w->q, w->index, w->number, ticket);
     if ((lock->turn_ns != 0 || !lock->exclusive) && !queue_empty(slot)) {
         lockq_wake_next(w->q, slot);
@@ -320,6 +326,7 @@ static int queue_up(struct waiter *w, struct lockq_ticket **ticket)
         lockq_ticket_take(w->q, w->index, w->number, ticket) != SHALE_OK) {
         return SHALE_NOTFOUND;
     }
+    lockq_step(w->slot, TICKET, w->number);
     os_mark(OS_MARK_QUEUE);
     return SHALE_OK;
 }
@@ -363,6 +370,7 @@ static int take_in_queue(struct waiter *w, const struct os_wait *wait, struct lo
             begin_turn(w, ticket, claim);
             return SHALE_OK;
         }
+        lockq_step(w->slot, LEFT, w->number);
         lockq_ticket_free(w->q, w->index, w->number, ticket);
         if (rc != SHALE_NOTFOUND) {
             /* A wake may have been meant for me, and the one behind me may be the head now. */

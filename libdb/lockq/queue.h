@@ -186,6 +186,16 @@ int lockq_list(struct lockq *q, int fresh_fd, const char *name, int (*fn)(void *
 void lockq_stat(struct lockq *q, const char *name, shale_lock_stats *out);
 
 /* ---- inside queue.c, for the tests ---- */
+#ifdef SHALE_DEBUG
+/* What the calling thread does as a waiter: its ticket is locked; it is about to look; its ticket is freed.
+ */
+enum lockq_step { LOCKQ_STEP_TICKET, LOCKQ_STEP_LOOK, LOCKQ_STEP_LEFT };
+extern void (*lockq_step_hook)(const struct lockq_slot *slot, enum lockq_step step, uint64_t number);
+#define lockq_step(slot, step, number)                                                                       \
+    (lockq_step_hook != NULL ? lockq_step_hook((slot), LOCKQ_STEP_##step, (number)) : (void)0)
+#else
+#define lockq_step(slot, step, number) ((void)0)
+#endif
 void lockq_slot_print(const struct lockq *q, unsigned index); /* to stderr; callable from gdb */
 
 #endif

@@ -3,6 +3,7 @@
 #include "agent.h"
 #include "lib/lib.h"
 #include "lockq/queue.h"
+#include "torture.h"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -369,7 +370,7 @@ static const struct agent_command commands[] = {
 
 static const struct agent_command *find_command(const char *name)
 {
-    static const struct agent_command *const tables[] = {commands, agent_hooks};
+    static const struct agent_command *const tables[] = {commands, torture_commands, agent_hooks};
     for (size_t i = 0; i < BASE_COUNT(tables); i++) {
         for (const struct agent_command *c = tables[i]; c->name != NULL; c++) {
             if (strcmp(c->name, name) == 0) {

@@ -6,7 +6,7 @@
 #include "lockq/queue.h"
 #include "lockq_agent.h"
 
-#define MOST        12
+#define MOST        20
 #define PATIENCE_MS 20000
 
 static struct board *board;
