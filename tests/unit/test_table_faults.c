@@ -274,6 +274,31 @@ START_TEST(noise_under_good_checksums_does_no_harm)
 }
 END_TEST
 
+/* Everything agrees about the block's size, but the packed bytes: what is missing would be memory that nobody
+ * wrote. */
+START_TEST(block_that_unpacks_to_another_size_is_refused)
+{
+    struct table *t;
+    struct index_entry e;
+    build_image(true, 0);
+    ok(table_open(dir, NUMBER, info.size, NULL, true, &t));
+    ok(index_at(&t->index, 0, &e));
+    table_unref(t);
+    ck_assert_uint_lt(e.stored, e.raw);
+    unsigned char *place = memmem(image.data, image.size, &e, sizeof e);
+    ck_assert_ptr_nonnull(place);
+    e.raw += 8;
+    memcpy(place, &e, sizeof e);
+    table_forge(image.data, image.size, NUMBER);
+    put_file(image.data, image.size);
+    ok(table_open(dir, NUMBER, info.size, NULL, true, &t));
+    ck_assert_int_eq(get_row(t, &rows.row[0]), SHALE_CORRUPT);
+    ck_assert_msg(told("does not unpack"), "%s", shale_errmsg());
+    table_unref(t);
+    release_image();
+}
+END_TEST
+
 /* ---- damage stays where it is ---- */
 
 static unsigned advises;
@@ -468,6 +493,7 @@ int main(void)
     tcase_add_loop_test(c, block_of_another_place_or_table_is_found, 0, 2);
     tcase_add_test(c, h28_unknown_format_is_a_mismatch);
     tcase_add_loop_test(c, noise_under_good_checksums_does_no_harm, 0, 6);
+    tcase_add_test(c, block_that_unpacks_to_another_size_is_refused);
     tcase_add_test(c, open_and_one_get_look_at_a_few_pages);
     tcase_add_test(c, h38_damaged_index_page_stops_only_its_own_keys);
     tcase_add_loop_test(c, read_error_is_an_error_and_passes, 0, 2);
