@@ -22,14 +22,14 @@ _shale() {
         -w | --wait | -l | --limit | --from | --to | --prefix) return ;;
     esac
     case ${words[1]} in
-        get) own='--hex --json --no-newline --quiet' ;;
-        put | del) own='--hex' ;;
-        scan) own='--from --hex --json --keys-only --limit --prefix --reverse --to' ;;
+        get) own='--hex --json --no-newline --quiet --tuple' ;;
+        put | del) own='--hex --tuple' ;;
+        scan) own='--from --hex --json --keys-only --limit --prefix --reverse --to --tuple' ;;
         load) own='--durable --progress' ;;
         dump) own='--mapsize --print --progress' ;;
         stat | who) own='--json' ;;
         verify) own='--progress --quiet' ;;
-        compact) own='--from --hex --progress --quiet --to' ;;
+        compact) own='--from --hex --progress --quiet --to --tuple' ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$all $own" -- "$cur")

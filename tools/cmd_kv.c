@@ -12,7 +12,7 @@ static void format_value(const struct tool *t, const struct text *key, const sha
     out->size = 0;
     if (t->json) {
         text_string(out, "{\"key\":");
-        text_json(out, key->data, key->size);
+        tool_put_key(t, out, key->data, key->size);
         text_string(out, ",\"value\":");
         text_json(out, val->data, val->size);
         text_string(out, "}");
@@ -35,7 +35,7 @@ static int get_one(struct tool *t, const shale_snapshot *snap, const struct text
         format_value(t, key, &val, &out);
         result = tool_put(&out) ? 0 : EX_IOERR;
     } else if (status == SHALE_NOTFOUND) {
-        text_escape(&out, key->data, key->size);
+        tool_name_key(t, &out, key->data, key->size);
         result = t->quiet ? EX_NOKEY
                           : tool_complain(t, EX_NOKEY, "no such key: %.*s",
                                           (int)(out.size < 200 ? out.size : 200), (const char *)out.data);
@@ -61,7 +61,7 @@ int cmd_get(struct tool *t)
     }
     for (int i = 0; i < t->nargs && result == 0 && !tool_interrupted(); i++) {
         key.size = 0;
-        result = tool_bytes(t, t->args[i], &key);
+        result = tool_key(t, t->args[i], &key);
         if (result == 0) {
             result = get_one(t, snap, &key);
         }
@@ -81,7 +81,7 @@ int cmd_put(struct tool *t)
 {
     struct text key = {0}, val = {0};
     /* The input first: nobody waits for us while we wait for it. */
-    int result = tool_bytes(t, t->args[0], &key);
+    int result = tool_key(t, t->args[0], &key);
     if (result == 0) {
         result = tool_bytes(t, t->args[1], &val);
     }
@@ -104,7 +104,7 @@ int cmd_del(struct tool *t)
     int result = 0, status = shale_batch_create(&batch);
     for (int i = 0; i < t->nargs && result == 0 && status == SHALE_OK; i++) {
         key.size = 0;
-        result = tool_bytes(t, t->args[i], &key);
+        result = tool_key(t, t->args[i], &key);
         if (result == 0) {
             status = shale_batch_delete(batch, key.data, key.size);
         }

@@ -3,10 +3,32 @@
 #include "tool.h"
 
 #include <stdio.h>
+#include <string.h>
+
+/* The first key behind a tuple and all that extend it is the tuple and a byte ff. Its bytes alone are no
+ * bound: those of ("a") also begin the key of a longer string, "a" and a NUL. */
+static void bound_tuple(struct tool *t)
+{
+    struct text end = {0};
+    text_append(&end, t->prefix.bytes.data, t->prefix.bytes.size);
+    text_append(&end, "\377", 1);
+    struct text *to = &t->to.bytes;
+    size_t n = to->size < end.size ? to->size : end.size;
+    int c = t->to.given && n != 0 ? memcmp(to->data, end.data, n) : 0;
+    if (t->to.given && (c < 0 || (c == 0 && to->size <= end.size))) {
+        text_release(&end);
+        return;
+    }
+    text_release(to);
+    t->to = (struct range_arg){.given = true, .bytes = end};
+}
 
 static int open_range(struct tool *t, shale_iter **it)
 {
     shale_iter_options o;
+    if (t->prefix.tuple) {
+        bound_tuple(t);
+    }
     shale_iter_options_init(&o);
     if (t->prefix.given) {
         o.prefix = t->prefix.bytes.data;
@@ -25,28 +47,17 @@ static int open_range(struct tool *t, shale_iter **it)
     return shale_iter_create(t->db, NULL, &o, it);
 }
 
-static void format_field(const struct tool *t, struct text *out, const void *data, size_t size)
-{
-    if (t->json) {
-        text_json(out, data, size);
-    } else if (t->hex) {
-        text_hex(out, data, size);
-    } else {
-        text_escape(out, data, size);
-    }
-}
-
 static void format_record(const struct tool *t, const shale_iter *it, struct text *out)
 {
     size_t size;
     const void *data = shale_iter_key(it, &size);
     out->size = 0;
     text_string(out, t->json ? "{\"key\":" : "");
-    format_field(t, out, data, size);
+    tool_put_key(t, out, data, size);
     if (!t->keys_only) {
         text_string(out, t->json ? ",\"value\":" : "\t");
         data = shale_iter_value(it, &size);
-        format_field(t, out, data, size);
+        tool_put_field(t, out, data, size);
     }
     text_string(out, t->json ? "}\n" : "\n");
 }

@@ -57,6 +57,8 @@ static const struct flag flags[] = {
     {"quiet", 'q', NULL, " get verify compact ", "no text for a missing key; no summary"},
     {"reverse", 'r', NULL, " scan ", "last key first"},
     {"to", F_TO, "KEY", " scan compact ", "up to this key, without it"},
+    {"tuple", 't', NULL, " get put del scan compact ",
+     "keys are tuples: (\"user\", 42, null, b\"\\x00\", 1.5d)"},
     {"version", 'V', NULL, NULL, "print the version"},
     {"wait", 'w', "SECS", NULL, "wait so long for others at most (0: not at all; the default: for ever)"},
 };
@@ -151,7 +153,7 @@ static int set_limit(struct tool *t, const char *arg)
     return 0;
 }
 
-/* Keys are kept as typed until --hex is known. */
+/* Keys are kept as typed until --hex and --tuple are known. */
 struct raw_keys {
     const char *prefix, *from, *to;
 };
@@ -166,6 +168,7 @@ static int set_flag(struct tool *t, int code, const char *arg, struct raw_keys *
     case 'p': t->print = true; break;
     case 'q': t->quiet = true; break;
     case 'r': t->reverse = true; break;
+    case 't': t->tuple = true; break;
     case F_PROGRESS: t->progress = true; break;
     case F_DURABLE: t->durable = true; break;
     case F_MAPSIZE: t->mapsize = true; break;
@@ -183,7 +186,8 @@ static int set_flag(struct tool *t, int code, const char *arg, struct raw_keys *
 static int parse_range(struct tool *t, const char *arg, struct range_arg *out)
 {
     out->given = arg != NULL;
-    return arg != NULL ? tool_bytes(t, arg, &out->bytes) : 0;
+    out->tuple = arg != NULL && tool_is_tuple(t, arg);
+    return arg != NULL ? tool_key(t, arg, &out->bytes) : 0;
 }
 
 /* The tables in getopt's form. A leading ':' makes it tell a missing argument from an unknown option. */

@@ -3,6 +3,7 @@
  *   main.c       the table of commands, the table of options, help
  *   session.c    opening and closing, signals, messages and exit statuses
  *   cmd_*.c      the commands
+ *   key.c        keys, as they are typed and printed
  *   text.c       hexadecimal, JSON, escapes       dumpfile.c   the dump format       progress.c   the
  * progress line
  *
@@ -22,7 +23,7 @@
 enum { EX_NOKEY = 1 };
 
 struct range_arg {
-    bool given;
+    bool given, tuple; /* tuple: the bytes are one, packed */
     struct text bytes;
 };
 
@@ -33,7 +34,7 @@ struct tool {
     int nargs;
     shale_options *options;
     bool options_given; /* -o threads=...: the command's own choice gives way */
-    bool hex, json, keys_only, reverse, no_newline, quiet, progress, print, durable, mapsize;
+    bool hex, json, tuple, keys_only, reverse, no_newline, quiet, progress, print, durable, mapsize;
     struct range_arg prefix, from, to;
     uint64_t limit;
     shale_db *db;
@@ -64,6 +65,18 @@ int tool_usage(const struct tool *t, const char *fmt, ...) __attribute__((format
 int tool_bytes(const struct tool *t, const char *arg, struct text *out);
 /* Writes to stdout; false once stdout is broken (tool_close reports it). */
 bool tool_put(const struct text *out);
+
+/* ---- key.c ---- */
+
+/* As tool_bytes, but with --tuple the packed bytes of the tuple that the text is, or those of x"HH..". */
+int tool_key(const struct tool *t, const char *arg, struct text *out);
+bool tool_is_tuple(const struct tool *t, const char *arg);
+/* Appends a value, or a key, as scan prints it: escaped, with --hex or --json; a key with --tuple as a tuple.
+ */
+void tool_put_field(const struct tool *t, struct text *out, const void *data, size_t size);
+void tool_put_key(const struct tool *t, struct text *out, const void *data, size_t size);
+/* As messages name a key. */
+void tool_name_key(const struct tool *t, struct text *out, const void *data, size_t size);
 
 /* ---- the commands ---- */
 int cmd_get(struct tool *t);
