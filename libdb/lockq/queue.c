@@ -225,10 +225,11 @@ static bool overtaken(const struct waiter *w)
 static bool is_head(struct waiter *w)
 {
     uint64_t served = atomic_load(&w->slot->served), skip = atomic_load(&w->slot->skip_below);
+    uint64_t from = (served > skip ? served : skip) + 1;
+    lockq_step(w->slot, LOOK, from);
     if (w->number <= served) {
         return true;
     }
-    uint64_t from = (served > skip ? served : skip) + 1;
     if (lockq_ticket_alive(w->q, w->index, from, w->number - 1)) {
         return false;
     }
@@ -266,7 +267,6 @@ static bool nothing_to_see(const struct waiter *w, int64_t now)
 static int look(struct waiter *w, int64_t *sleep_ns)
 {
     int64_t now = os_now();
-    lockq_step(w->slot, LOOK, w->number);
     lockq_take_place_back(w);
     lockq_answer(w);
     if (nothing_to_see(w, now) || !is_head(w)) {

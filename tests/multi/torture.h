@@ -19,9 +19,9 @@ struct torture_worker {
     /* Written by the worker. */
     _Atomic uint64_t ticket; /* 0: does not wait */
     _Atomic uint64_t ticket_event;
-    _Atomic uint64_t look_event, look_served;
-    _Atomic uint32_t lock;   /* TORTURE_: which one it wants or has */
-    _Atomic uint32_t inside; /* 1: shared, 2: alone */
+    _Atomic uint64_t look_event, look_from; /* its last look for those before it */
+    _Atomic uint32_t lock;                  /* TORTURE_: which one it wants or has */
+    _Atomic uint32_t inside;                /* 1: shared, 2: alone */
     _Atomic uint64_t had, busy;
     /* Written by the torturer: its process is dead or stopped, or was a moment ago. */
     _Atomic uint32_t excused;

@@ -21,6 +21,7 @@ struct hand {
     uint64_t random;
     const char *wrong;
     uint64_t ticket; /* by which the lock was had; 0: without one */
+    uint64_t served; /* when it looked last */
     /* The write lock, as a database's handle has it. */
     struct lockq_lock lock;
     struct lockq_claim claim;
@@ -48,11 +49,11 @@ static uint64_t event(void)
     return atomic_fetch_add(&shared->events, 1) + 1;
 }
 
-static void note_look(void)
+static void note_look(uint64_t from)
 {
-    struct torture_worker *row = hand->row;
-    row->look_served = atomic_load(&slots[row->lock]->served);
-    row->look_event = event();
+    hand->served = atomic_load(&slots[hand->row->lock]->served);
+    hand->row->look_from = from;
+    hand->row->look_event = event();
 }
 
 static void on_step(const struct lockq_slot *slot, enum lockq_step step, uint64_t number)
@@ -67,22 +68,27 @@ static void on_step(const struct lockq_slot *slot, enum lockq_step step, uint64_
         hand->row->ticket_event = event();
         hand->row->ticket = number;
         break;
-    case LOCKQ_STEP_LOOK: note_look(); break;
+    case LOCKQ_STEP_LOOK: note_look(number); break;
     case LOCKQ_STEP_LEFT: hand->row->ticket = 0; break;
     }
 }
 
 /* ---- what who has it sees ---- */
 
-/* Was v waiting in front of me when I looked? The owner of a turn needs no ticket. */
-static bool passed_by_me(const struct torture_worker *v)
+/* Was v waiting in front of me when I looked? The owner of a turn needs no ticket. Where I looked only from a
+ * later number on, v had been skipped: *late. */
+static bool passed_by_me(const struct torture_worker *v, bool *late)
 {
     const struct torture_worker *me = hand->row;
+    const struct lockq_slot *slot = slots[me->lock];
     uint64_t ticket = v->ticket;
     bool ordered = hand->ticket != 0 || me->lock != TORTURE_WRITE;
     bool before = ticket != 0 && v->lock == me->lock && (hand->ticket == 0 || ticket < hand->ticket);
-    before = before && v->ticket_event < me->look_event && ticket > me->look_served;
-    return ordered && before && v->ticket == ticket && v->excused == 0;
+    before = before && v->ticket_event < me->look_event;
+    bool skipped = hand->ticket != 0 ? ticket < me->look_from : ticket <= atomic_load(&slot->skip_below);
+    bool overtaken = hand->ticket != 0 ? ticket <= hand->served : ticket < me->look_from;
+    *late = skipped;
+    return ordered && before && !overtaken && v->ticket == ticket && v->excused == 0;
 }
 
 static const char *look_around(bool alone)
@@ -96,8 +102,9 @@ static const char *look_around(bool alone)
         if (inside != 0 && (alone || inside == 2) && v->excused == 0) {
             return "two holders at once";
         }
-        if (passed_by_me(v)) {
-            if (atomic_load(&slots[v->lock]->skip_below) < v->ticket) {
+        bool late = false;
+        if (passed_by_me(v, &late)) {
+            if (!late) {
                 return "a waiter that runs was passed";
             }
             atomic_fetch_add(&shared->late, 1);
@@ -146,7 +153,7 @@ static void begin(unsigned lock)
 {
     hand->ticket = 0;
     hand->row->lock = lock;
-    note_look();
+    note_look(atomic_load(&slots[lock]->served) + 1);
 }
 
 static int take_write(void)
