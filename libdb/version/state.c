@@ -30,7 +30,9 @@ _Static_assert(offsetof(struct state, durable_published) == 448, "doc/format");
 _Static_assert(offsetof(struct state, ready) == 512 && offsetof(struct state, work) == 576, "doc/format");
 _Static_assert(offsetof(struct state, change) == 640 && offsetof(struct state, sync_word) == 704,
                "doc/format");
-_Static_assert(offsetof(struct state, room) == 768 && offsetof(struct state, wish) == 776 && offsetof(struct state, closed) == 832, "doc/format");
+_Static_assert(offsetof(struct state, room) == 768 && offsetof(struct state, wish) == 776 &&
+                   offsetof(struct state, closed) == 832,
+               "doc/format");
 _Static_assert(offsetof(struct state, rows) % LINE == 0 && sizeof(struct state_row) % LINE == 0,
                "a row is nobody else's");
 _Static_assert(sizeof(struct state_tuple) == 24, "doc/format");
