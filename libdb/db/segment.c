@@ -97,9 +97,14 @@ static int make_segment(shale_db *db)
         DB_COUNT(db, prepared, 1);
         DB_COUNT(db, recycled, reused);
     }
-    /* gone already: others made it, used it and retired it while this process stood still; unless everything
-     * is gone */
+    /* gone already: others made it, used it and retired it while this process stood still; or a sweeper, who
+     * met it under its temporary name, has it locked for a moment; unless everything is gone */
     return rc == SHALE_NOTFOUND ? db_check_removed(db) : rc;
+}
+
+static bool segment_is_ready(const struct state *s)
+{
+    return atomic_load_explicit(&s->ready, memory_order_acquire) > db_active(s);
 }
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
@@ -109,23 +114,20 @@ int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
     if (need > next_size(db, (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire), 0)) {
         state_raise(&s->need, need);
     }
-    for (;;) {
-        if (atomic_load_explicit(&s->ready, memory_order_acquire) > db_active(s)) {
-            break;
-        }
+    while (!segment_is_ready(s)) {
         int rc = os_role_try(&db->roles, OS_ROLE_PREPARE);
         bool held = rc == SHALE_OK;
         if (held || os_now() - since > 100000000) {
-            if (atomic_load_explicit(&s->ready, memory_order_acquire) <= db_active(s)) {
-                rc = make_segment(db);
-            }
+            rc = segment_is_ready(s) ? SHALE_OK : make_segment(db);
             if (held) {
                 os_role_unlock(&db->roles, OS_ROLE_PREPARE);
             }
             if (rc != SHALE_OK) {
                 return rc;
             }
-            continue;
+            if (segment_is_ready(s)) {
+                break;
+            }
         }
         rc = os_sleep(wait, NULL, 0, 500000);
         if (rc != SHALE_OK) {

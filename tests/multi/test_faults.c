@@ -164,6 +164,37 @@ START_TEST(h12_killed_after_publishing_before_unlocking)
 }
 END_TEST
 
+/* A segment that its maker, now dead, has named, and that somebody keeps locked: time limits hold all the
+ * same. */
+START_TEST(a_segment_that_cannot_be_mapped_is_waited_for_in_bounds)
+{
+    char path[PATH_MAX];
+    agent_must(&a, "die-at PREPARE 4"); /* it has its name, and is not ready */
+    agent_tell(&a, "fill x 0 2000 300");
+    agent_reap(&a);
+    char **logs = scratch_names(dir, ".wal"), **last = logs;
+    while (last[1] != NULL) {
+        last++;
+    }
+    snprintf(path, sizeof path, "%s/%s", dir, *last);
+    scratch_names_free(logs);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(os_lock_try(fd, 0, 1, true), SHALE_OK); /* nobody maps it yet */
+    agent_must(&b, "timeout 200");
+    agent_tell(&b, "fill y 0 2000 300");
+    const char *text = agent_wait(&b, 20000);
+    ck_assert_msg(text != NULL && strncmp(text, "SHALE_BUSY", 10) == 0, "%s",
+                  text != NULL ? text : "no answer");
+    ck_assert_int_eq(close(fd), 0);
+    agent_must(&b, "timeout -1");
+    agent_must(&b, "fill y 0 2000 300");
+    agent_start(&a, 0);
+    agent_must(&a, "open %s", dir);
+    ck_assert_int_ge(atoi(agent_must(&a, "scan")), 2000);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("faults");
@@ -176,6 +207,7 @@ static Suite *suite(void)
     tcase_add_test(t, refused_append_leaves_nothing);
     tcase_add_test(t, opens_that_fail_leave_nothing_behind);
     tcase_add_test(t, h12_killed_after_publishing_before_unlocking);
+    tcase_add_test(t, a_segment_that_cannot_be_mapped_is_waited_for_in_bounds);
     suite_add_tcase(s, t);
     return s;
 }
