@@ -83,14 +83,15 @@ static int rewrite_suspect(shale_db *db, struct wal_segment *seg)
     return from < to ? wal_rewrite(seg, wal_lsn_offset(from), wal_lsn_offset(to)) : SHALE_OK;
 }
 
-/* fdatasync of one segment. SHALE_NOTFOUND (no text): it is retired. */
-static int sync_segment(shale_db *db, uint32_t number)
+/* fdatasync of one segment. SHALE_NOTFOUND (no text): it is retired. *tried: what it held may be lost. */
+static int sync_segment(shale_db *db, uint32_t number, bool *tried)
 {
     struct mem_index *mem;
     int rc = db_mem_get(db, number, &mem);
     if (rc != SHALE_OK) {
         return rc;
     }
+    *tried = true;
     rc = rewrite_suspect(db, mem->seg);
     if (rc == SHALE_OK) {
         rc = wal_sync(mem->seg);
@@ -103,6 +104,30 @@ static int sync_segment(shale_db *db, uint32_t number)
     }
     mem_unref(mem);
     return rc;
+}
+
+/* Every segment up to target. One that cannot be opened, for want of a descriptor perhaps, is this process's
+ * trouble alone: what stands before it is durable, and the others go on. SHALE_PANIC: nobody goes on. */
+static int sync_segments(shale_db *db, uint64_t from, uint64_t target)
+{
+    struct state *s = db->state;
+    for (uint32_t n = wal_lsn_number(from); n <= wal_lsn_number(target); n++) {
+        bool tried = false;
+        int rc = sync_segment(db, n, &tried);
+        if (rc == SHALE_OK || (rc == SHALE_NOTFOUND && wal_lsn_number(durable_lsn(db)) > n)) {
+            continue;
+        }
+        if (rc == SHALE_NOTFOUND || tried) {
+            state_raise(&s->panic, wal_lsn_number(target));
+            return err_wrap(SHALE_PANIC, "%s: the log could not be synced: the commit's fate is open",
+                            db->path);
+        }
+        if (n > wal_lsn_number(from)) {
+            state_raise(&s->synced_lsn, wal_lsn(n, 0));
+        }
+        return rc;
+    }
+    return SHALE_OK;
 }
 
 /* Waits a moment for company, if lately there was some. */
@@ -147,16 +172,9 @@ static int sync_now(shale_db *db)
     int64_t start = os_now();
     state_raise(&s->sync_attempt, target);
     os_mark(OS_MARK_SYNC);
-    for (uint32_t n = wal_lsn_number(from); n <= wal_lsn_number(target); n++) {
-        int rc = sync_segment(db, n);
-        if (rc == SHALE_NOTFOUND && wal_lsn_number(durable_lsn(db)) > n) {
-            continue;
-        }
-        if (rc != SHALE_OK) {
-            state_raise(&s->panic, wal_lsn_number(target));
-            return err_wrap(SHALE_PANIC, "%s: the log could not be synced: the commit's fate is open",
-                            db->path);
-        }
+    int rc = sync_segments(db, from, target);
+    if (rc != SHALE_OK) {
+        return rc;
     }
     os_mark(OS_MARK_SYNC);
     state_raise(&s->synced_lsn, target);
@@ -221,6 +239,18 @@ static int sync_past_holder(shale_db *db, uint64_t lsn)
     return rc;
 }
 
+/* The sync went wrong with rc. Where it was no fdatasync, lsn may be durable all the same. */
+static int not_synced(shale_db *db, uint64_t lsn, int rc)
+{
+    if (rc == SHALE_PANIC) {
+        return rc;
+    }
+    return durable_lsn(db) >= lsn
+               ? SHALE_OK
+               : err_wrap(SHALE_PANIC, "%s: the log was not synced: the commit is not known to be durable",
+                          db->path);
+}
+
 int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wait *wait)
 {
     int64_t since = 0;
@@ -237,13 +267,13 @@ int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wai
             continue;
         }
         if (rc != SHALE_BUSY) {
-            return rc;
+            return not_synced(db, lsn, rc);
         }
         since = since == 0 ? os_now() : since;
         if (wait_for_syncer(db, lsn, since, wait)) {
             rc = sync_past_holder(db, lsn);
             if (rc != SHALE_OK) {
-                return rc;
+                return not_synced(db, lsn, rc);
             }
         }
     }

@@ -164,6 +164,23 @@ START_TEST(h12_killed_after_publishing_before_unlocking)
 }
 END_TEST
 
+/* Out of descriptors, it cannot sync what another wrote into a segment that it does not map. No fdatasync has
+ * failed: nothing is in doubt for anybody else, nor for itself afterwards. */
+START_TEST(h23_a_process_that_cannot_open_a_segment_stops_nobody)
+{
+    agent_must(&a, "put mine 1");
+    agent_must(&b, "fill y 0 2000 300"); /* a newer segment */
+    agent_must(&a, "errno-at OPEN 1 %d always", EMFILE);
+    refused_with(&a, "SHALE_PANIC", "sync");
+    ck_assert_int_gt(atoi(agent_must(&a, "errno-off")), 0);
+    agent_must(&b, "put k 1 sync");
+    agent_must(&b, "put l 1");
+    agent_must(&a, "sync");
+    agent_must(&a, "put m 1 sync");
+    check_afresh("k", "1", 2004);
+}
+END_TEST
+
 /* A segment that its maker, now dead, has named, and that somebody keeps locked: time limits hold all the
  * same. */
 START_TEST(a_segment_that_cannot_be_mapped_is_waited_for_in_bounds)
@@ -207,6 +224,7 @@ static Suite *suite(void)
     tcase_add_test(t, refused_append_leaves_nothing);
     tcase_add_test(t, opens_that_fail_leave_nothing_behind);
     tcase_add_test(t, h12_killed_after_publishing_before_unlocking);
+    tcase_add_test(t, h23_a_process_that_cannot_open_a_segment_stops_nobody);
     tcase_add_test(t, a_segment_that_cannot_be_mapped_is_waited_for_in_bounds);
     suite_add_tcase(s, t);
     return s;
