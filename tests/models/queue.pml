@@ -1,5 +1,5 @@
 /* queue.pml - the lock queue: numbers, tickets, turns, skip_below, the short way, time limits; kill and stop anywhere.
- * (libdb/lockq/queue.c; sequentially consistent memory; GETLK and SETLK are atomic, as in the kernel.)
+ * (libdb/lockq/queue.c, pass.c; sequentially consistent memory; GETLK and SETLK are atomic, as in the kernel.)
  *
  * Run pan with -E: the end is looked at by Watch(), because the dead end where they died.
  *
@@ -252,7 +252,7 @@ sleep:
     :: atomic { woken[n] -> skip }
     :: atomic { TIMER(n) && lock == NONE && !TURN_OF_ANOTHER -> skip }
 #ifndef NO_PASS
-    :: atomic { lock == NONE && !HEAD(n) && PASSABLE(n) -> /* pass_stopped: free for so long that whoever runs would have it */
+    :: atomic { lock == NONE && !HEAD(n) && PASSABLE(n) -> /* lockq_pass_stopped: none of them answered */
            skip_below = MAX(skip_below, n - 1);
            f = 0;
            do

@@ -311,13 +311,18 @@ START_TEST(h10_a_process_stopped_in_the_gate_delays_nobody)
     ck_assert(agent_parked(&agent[1], PATIENCE_MS));
     agent_tell(&agent[2], "take job ms=%d", PATIENCE_MS);
     await_ticket("job", 2);
-    int64_t began = os_now();
-    struct lockq_meta_row *rows;
-    size_t count;
-    lockq_meta_rows(queue, &rows, &count);
-    ck_assert_int_lt(os_now() - began, INT64_C(2000000000));
-    ck_assert_uint_eq(count, 0);
-    free(rows);
+    int64_t best = INT64_MAX; /* of some: the machine may be busy */
+    for (int i = 0; i < 5; i++) {
+        struct lockq_meta_row *rows;
+        size_t count;
+        int64_t began = os_now();
+        lockq_meta_rows(queue, &rows, &count);
+        int64_t took = os_now() - began;
+        best = took < best ? took : best;
+        ck_assert_uint_eq(count, 0);
+        free(rows);
+    }
+    ck_assert_int_lt(best, INT64_C(20000000));
     agent_must(&agent[0], "free");
     agent_done(&agent[2]); /* past the one in the gate, which does not run */
     agent_unpark(&agent[1]);

@@ -16,10 +16,14 @@ START_TEST(h2_files_of_older_boots_are_removed_and_their_numbers_exceeded)
     int queue_dir = -1;
     ck_assert_int_eq(os_open(dir, "queue", O_RDONLY | O_DIRECTORY, 0, &queue_dir), SHALE_OK);
     ck_assert_int_eq(os_rename(queue_dir, a.q->queue_name, "00c0ffee.queue"), SHALE_OK);
+    int fd = -1;
+    ck_assert_int_eq(os_open(queue_dir, "00c0ffee.mdb", O_RDWR | O_CREAT, 0600, &fd), SHALE_OK);
+    os_close(&fd);
     side_close(&a);
     side_open(&a);
     struct stat st;
     ck_assert_int_eq(os_stat_at(queue_dir, "00c0ffee.queue", &st), SHALE_NOTFOUND);
+    ck_assert_int_eq(os_stat_at(queue_dir, "00c0ffee.mdb", &st), SHALE_NOTFOUND);
     ck_assert_int_eq(take(&a, LOCKQ_QUEUE, -1), SHALE_OK);
     ck_assert_uint_gt(a.claim.number, high + 1);
     give(&a);
