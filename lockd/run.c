@@ -2,7 +2,8 @@
  *
  *      lockd: take the lock in its turn, through a descriptor of LOCK
  *        \__ CMD inherits the descriptor; SHALE_LOCK_FD (the write lock) or LOCKD_HELD (a named one) says
- * which it is lockd: CMD ends -> unlock, whoever else has inherited it -> exit with CMD's status
+ *            which it is
+ *      lockd: CMD ends -> unlock, whoever else has inherited it -> exit with CMD's status
  *
  * The lock lives in the open file: if lockd is killed, it lasts until CMD and its heirs are gone, so CMD
  * never runs without it. The write lock is lent: byte 1 alone, so that those inside who write can have byte
@@ -13,189 +14,60 @@
  * lockd is. */
 #include "lockd.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#define LONG_HOLD_S   10 /* the write lock held so long: say that writers wait */
-#define FIRST_LENT_FD 10 /* scripts use the low ones */
-
-struct run {
-    struct target target;
-    char **command;
-    const char *label;
-    int mode, conflict_status;
-    int64_t timeout_ms;
-    bool close, quiet, verbose;
-};
+#define LONG_HOLD_S  10 /* the write lock held so long: say that writers wait */
+#define LOOK_AGAIN_S 1  /* there were none yet */
 
 /* ---- the command line ---- */
 
-static bool parse_seconds(const char *text, int64_t *ms)
+/* CMD, or -c STRING: before DIR as everything else, or behind it, as with flock. */
+static int parse_command(struct request *r)
 {
-    char *end;
-    double seconds = strtod(text, &end);
-    if (end == text || *end != '\0' || !(seconds >= 0 && seconds <= 1e9)) {
-        return false;
+    static char shell[] = "/bin/sh", dash_c[] = "-c";
+    static char *command[4];
+    char **rest = r->rest;
+    int count = r->rest_count;
+    if (r->shell == NULL && count == 2 && (strcmp(rest[0], "-c") == 0 || strcmp(rest[0], "--command") == 0)) {
+        r->shell = rest[1];
+        count = 0;
     }
-    *ms = (int64_t)(seconds * 1000.0 + 0.999);
-    return true;
-}
-
-static bool parse_code(const char *text, int *code)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || value < 0 || value > 255) {
-        return false;
+    if (count > 0 && strcmp(rest[0], "--") == 0) {
+        rest++;
+        count--;
     }
-    *code = (int)value;
-    return true;
-}
-
-static int parse_option(struct run *r, int c)
-{
-    switch (c) {
-    case 'x': r->mode = SHALE_LOCK_EXCLUSIVE; return 0;
-    case 's': r->mode = SHALE_LOCK_SHARED; return 0;
-    case 'n': r->timeout_ms = 0; return 0;
-    case 'w':
-        return parse_seconds(optarg, &r->timeout_ms)
-                   ? 0
-                   : usage_error("-w %s: a number of seconds is needed", optarg);
-    case 'E':
-        return parse_code(optarg, &r->conflict_status) ? 0 : usage_error("-E %s: 0 to 255 is needed", optarg);
-    case 'o': r->close = true; return 0;
-    case 'l': r->label = optarg; return 0;
-    case 'q': r->quiet = true; return 0;
-    case 'v': r->verbose = true; return 0;
-    default: return EXIT_USAGE; /* getopt has said why */
-    }
-}
-
-static int parse(int argc, char **argv, struct run *r)
-{
-    static const struct option options[] = {{"exclusive", no_argument, NULL, 'x'},
-                                            {"shared", no_argument, NULL, 's'},
-                                            {"nonblock", no_argument, NULL, 'n'},
-                                            {"timeout", required_argument, NULL, 'w'},
-                                            {"conflict-exit-code", required_argument, NULL, 'E'},
-                                            {"close", no_argument, NULL, 'o'},
-                                            {"label", required_argument, NULL, 'l'},
-                                            {"quiet", no_argument, NULL, 'q'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
-    *r = (struct run){.mode = SHALE_LOCK_EXCLUSIVE, .conflict_status = EXIT_CONFLICT, .timeout_ms = -1};
-    int c, rc = 0;
-    while (rc == 0 && (c = getopt_long(argc, argv, OPTIONS_FIRST "xsnw:E:ol:qv", options, NULL)) != -1) {
-        rc = parse_option(r, c);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    if (optind >= argc) {
-        return usage_error("run: a directory is needed");
-    }
-    target_parse(argv[optind++], &r->target);
-    if (optind < argc && strcmp(argv[optind], "--") == 0) {
-        optind++;
-    }
-    if (optind >= argc) {
-        return usage_error("run: a command is needed");
-    }
-    if (r->target.name != NULL && r->target.name[0] == '\0') {
-        return usage_error("run: a lock's name is needed behind the ':'");
-    }
-    r->command = argv + optind;
-    if (r->label == NULL) {
-        const char *slash = strrchr(r->command[0], '/');
-        r->label = slash != NULL ? slash + 1 : r->command[0];
-    }
-    return 0;
-}
-
-/* ---- the lock ---- */
-
-static shale_lockq *waiting; /* what a signal interrupts */
-static volatile sig_atomic_t interrupted_by;
-
-static void on_signal(int sig)
-{
-    interrupted_by = sig;
-    shale_lockq_interrupt(waiting);
-}
-
-/* While lockd waits, a signal takes it out of the queue. */
-static void catch_signals(shale_lockq *q)
-{
-    static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    struct sigaction action = {.sa_handler = on_signal};
-    waiting = q;
-    for (size_t i = 0; i < BASE_COUNT(signals); i++) {
-        (void)sigaction(signals[i], &action, NULL);
-    }
-}
-
-/* A descriptor of LOCK above those that scripts use; inherited only where we say so. */
-static int open_lock(const char *dir, int *fd)
-{
-    int dirfd = -1, low = -1;
-    int rc = os_open_dir(dir, &dirfd);
-    if (rc == SHALE_OK) {
-        rc = os_open(dirfd, "LOCK", O_RDWR, 0, &low);
-    }
-    if (rc == SHALE_OK) {
-        *fd = fcntl(low, F_DUPFD_CLOEXEC, FIRST_LENT_FD);
-        rc = *fd >= 0 ? SHALE_OK : err_sys("LOCK: duplicate the descriptor");
-    }
-    os_close(&low);
-    os_close(&dirfd);
-    return rc;
-}
-
-static int acquire(const struct run *r, shale_lockq *q, int fd)
-{
-    int rc = SHALE_BUSY;
-    if (r->verbose && r->timeout_ms != 0) {
-        rc = shale_lockq_acquire_fd(q, r->target.name, r->mode, 0, r->label, fd, 0);
-        if (rc == SHALE_BUSY) {
-            complain("%s: waiting: %s", r->target.dir, shale_errmsg());
+    if (r->shell != NULL) {
+        if (count > 0) {
+            return usage_error("run: either -c or a command");
         }
+        command[0] = shell;
+        command[1] = dash_c;
+        command[2] = base_strdup(r->shell);
+        rest = command;
+        count = command[2] != NULL ? 3 : 0;
     }
-    if (rc == SHALE_BUSY) {
-        rc = shale_lockq_acquire_fd(q, r->target.name, r->mode, r->timeout_ms, r->label, fd, 0);
-    }
-    return rc;
+    r->rest = rest;
+    return count > 0 ? 0 : usage_error("run: a command is needed");
 }
 
-static int not_had(const struct run *r, int rc)
+static int parse(int argc, char **argv, struct request *r)
 {
-    if (rc == SHALE_CANCELLED && interrupted_by != 0) {
-        return EXIT_SIGNAL(interrupted_by);
+    int status = request_parse(argc, argv, CMD_RUN, r);
+    if (status == 0) {
+        status = parse_command(r);
     }
-    if (rc != SHALE_BUSY) {
-        return failure(r->target.dir, rc);
+    if (status == 0 && r->close && r->no_fork) {
+        return usage_error("run: with -F the lock lives in CMD, so -o would leave none");
     }
-    if (!r->quiet) {
-        complain("%s: %s", r->target.dir, shale_errmsg());
+    if (status == 0 && r->label == NULL) {
+        const char *slash = strrchr(r->rest[0], '/');
+        r->label = r->shell != NULL ? r->shell : slash != NULL ? slash + 1 : r->rest[0];
     }
-    return r->conflict_status;
-}
-
-struct mine {
-    uint64_t number;
-};
-
-static int find_mine(void *ctx, const shale_ticket *t)
-{
-    struct mine *mine = ctx;
-    if (t->holder && t->pid == os_self()->pid && t->pid_ns == os_self()->pid_ns) {
-        mine->number = t->number;
-    }
-    return 0;
+    return status;
 }
 
 /* ---- the command ---- */
@@ -221,17 +93,12 @@ static int append_env(const char *variable, int fd)
     return rc;
 }
 
-/* In the child. fd -1: no lock of ours goes with CMD. */
-static void execute(const struct run *r, int fd, uint64_t number)
+/* Becomes CMD; returns only the exit status of a failure. fd -1: no lock of ours goes with CMD. */
+static int execute(const struct request *r, int fd, uint64_t number)
 {
     char text[32];
     sigset_t none;
     int rc = SHALE_OK;
-    for (int sig = 1; sig < NSIG; sig++) {
-        (void)signal(sig, SIG_DFL);
-    }
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
     if (fd >= 0) {
         rc = append_env(r->target.name == NULL ? "SHALE_LOCK_FD" : "LOCKD_HELD", fd);
         (void)fcntl(fd, F_SETFD, 0);
@@ -242,12 +109,17 @@ static void execute(const struct run *r, int fd, uint64_t number)
     }
     if (rc != SHALE_OK) {
         complain("cannot set the environment: %s", shale_strerror(rc));
-        _exit(EXIT_SYSTEM);
+        return EXIT_SYSTEM;
     }
-    (void)execvp(r->command[0], r->command);
+    for (int sig = 1; sig < NSIG; sig++) {
+        (void)signal(sig, SIG_DFL);
+    }
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)execvp(r->rest[0], r->rest);
     int err = errno;
-    complain("%s: %s", r->command[0], strerror(err));
-    _exit(err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE);
+    complain("%s: %s", r->rest[0], strerror(err));
+    return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
 }
 
 static int count_waiter(void *ctx, const shale_ticket *t)
@@ -256,13 +128,16 @@ static int count_waiter(void *ctx, const shale_ticket *t)
     return 0;
 }
 
-static void say_long_hold(const struct run *r, shale_lockq *q)
+/* Has it been said that writers wait? */
+static bool say_long_hold(const struct request *r, shale_lockq *q, int64_t held_ns)
 {
     unsigned waiters = 0;
-    if (q != NULL && r->target.name == NULL && !r->quiet &&
-        shale_lockq_list(q, "", count_waiter, &waiters) == SHALE_OK && waiters > 0) {
-        complain("%s: has held the write lock for %d s; %u wait for it", r->target.dir, LONG_HOLD_S, waiters);
+    if (shale_lockq_list(q, "", count_waiter, &waiters) != SHALE_OK || waiters == 0) {
+        return false;
     }
+    complain("%s: has held the write lock for %lld s; %u wait for it", r->target.dir,
+             (long long)(held_ns / 1000000000), waiters);
+    return true;
 }
 
 /* Signals that lockd waits for while CMD runs. */
@@ -291,39 +166,46 @@ static void pass_on(pid_t child, const siginfo_t *info)
     }
 }
 
-static int wait_for(const struct run *r, shale_lockq *q, pid_t child, const sigset_t *signals)
+/* Until a signal, or until it is time to look whether writers wait (tell). */
+static int next_signal(const sigset_t *signals, bool tell, int64_t look_at, siginfo_t *info)
 {
-    struct timespec limit = {.tv_sec = LONG_HOLD_S};
-    bool told = false;
-    int status;
+    int64_t left = look_at - os_now();
+    struct timespec limit = {.tv_sec = left > 0 ? left / 1000000000 : 0,
+                             .tv_nsec = left > 0 ? (long)(left % 1000000000) : 0};
+    return tell ? sigtimedwait(signals, info, &limit) : sigwaitinfo(signals, info);
+}
+
+static int wait_for(const struct request *r, shale_lockq *q, pid_t child, const sigset_t *signals)
+{
+    bool tell = q != NULL && r->target.name == NULL && !r->quiet;
+    int64_t began = os_now(), look_at = began + LONG_HOLD_S * INT64_C(1000000000);
+    int status = 0;
     siginfo_t info;
     while (waitpid(child, &status, WNOHANG) == 0) {
-        int sig = told ? sigwaitinfo(signals, &info) : sigtimedwait(signals, &info, &limit);
-        if (sig > 0) {
+        if (next_signal(signals, tell, look_at, &info) > 0) {
             pass_on(child, &info);
         } else if (errno == EAGAIN) {
-            told = true;
-            say_long_hold(r, q);
+            tell = !say_long_hold(r, q, os_now() - began);
+            look_at = os_now() + LOOK_AGAIN_S * INT64_C(1000000000);
         }
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SIGNAL(WTERMSIG(status));
 }
 
 /* q NULL: an ancestor has lent us the lock, CMD runs under that. */
-static int run_command(const struct run *r, shale_lockq *q, int fd)
+static int run_command(const struct request *r, shale_lockq *q, int fd, uint64_t number)
 {
-    struct mine mine = {0};
     sigset_t signals;
-    if (q != NULL) {
-        (void)shale_lockq_list(q, r->target.name != NULL ? r->target.name : "", find_mine, &mine);
-        if (r->verbose) {
-            complain("%s: had, number %llu", r->target.dir, (unsigned long long)mine.number);
-        }
-    }
     block_signals(&signals);
+    if (interrupted() != 0) {
+        return EXIT_SIGNAL(interrupted());
+    }
+    if (r->no_fork) {
+        return execute(r, fd, number);
+    }
     pid_t child = fork();
     if (child == 0) {
-        execute(r, r->close ? -1 : fd, mine.number);
+        _exit(execute(r, r->close ? -1 : fd, number));
     }
     if (child < 0) {
         complain("fork: %s", strerror(errno));
@@ -331,6 +213,8 @@ static int run_command(const struct run *r, shale_lockq *q, int fd)
     }
     return wait_for(r, q, child, &signals);
 }
+
+/* ---- the lock ---- */
 
 /* Is the write lock lent to us already? */
 static int find_lent(const char *dir, enum lockq_lent *kind)
@@ -344,27 +228,40 @@ static int find_lent(const char *dir, enum lockq_lent *kind)
     return rc;
 }
 
-static int run_locked(const struct run *r, shale_lockq *q)
+static int find_number(void *ctx, const shale_ticket *t)
+{
+    *(uint64_t *)ctx = t->holder ? t->number : *(uint64_t *)ctx;
+    return 0;
+}
+
+/* The lock is the ancestor's, and so is the number: that of this lock, not of one taken in between. */
+static int run_lent(const struct request *r, shale_lockq *q)
+{
+    uint64_t number = 0;
+    (void)shale_lockq_list(q, "", find_number, &number);
+    return run_command(r, NULL, -1, number);
+}
+
+static int run_locked(const struct request *r, shale_lockq *q)
 {
     enum lockq_lent lent = LOCKQ_LENT_NONE;
-    int fd = -1, status;
+    int fd = -1;
+    uint64_t number = 0;
     int rc = r->target.name == NULL ? find_lent(r->target.dir, &lent) : SHALE_OK;
     if (rc == SHALE_OK &&
         (lent == LOCKQ_LENT_WRITE || (lent == LOCKQ_LENT_FROZEN && r->mode == SHALE_LOCK_SHARED))) {
-        return run_command(r, NULL, -1);
+        return run_lent(r, q);
     }
     if (rc == SHALE_OK) {
         rc = open_lock(r->target.dir, &fd);
     }
-    if (rc == SHALE_OK) {
-        catch_signals(q);
-        rc = acquire(r, q, fd);
+    if (rc != SHALE_OK) {
+        return failure(r->target.dir, rc);
     }
-    if (rc == SHALE_OK) {
-        status = run_command(r, q, fd);
+    int status;
+    if (acquire(r, q, fd, 0, -1, &number, &status)) {
+        status = run_command(r, q, fd, number);
         (void)shale_lockq_release_fd(q, r->target.name, fd);
-    } else {
-        status = not_had(r, rc);
     }
     os_close(&fd);
     return status;
@@ -372,19 +269,15 @@ static int run_locked(const struct run *r, shale_lockq *q)
 
 int cmd_run(int argc, char **argv)
 {
-    struct run r;
+    struct request r;
     shale_lockq *q = NULL;
     int status = parse(argc, argv, &r);
-    if (status != 0) {
-        return status;
+    if (status == 0) {
+        status = open_queue(r.target.dir, &q);
     }
-    int rc = shale_lockq_open(r.target.dir, 0600, &q);
-    if (rc != SHALE_OK) {
-        /* The text begins with the directory. */
-        complain("%s", shale_errmsg());
-        return err_exit_status(rc);
+    if (status == 0) {
+        status = run_locked(&r, q);
+        shale_lockq_close(q);
     }
-    status = run_locked(&r, q);
-    shale_lockq_close(q);
     return status;
 }

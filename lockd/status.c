@@ -1,14 +1,15 @@
-/* status.c - lockd status: who holds and who waits, for people or (--json) for programs. */
+/* status.c - lockd status: who holds, who waits, and what has happened, for people or (--json) for programs.
+ */
 #include "lockd.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct status {
-    bool json;
+    const struct request *r;
+    shale_lockq *q;
     unsigned shown, rank;
+    char lock[256]; /* whose lines are being printed */
 };
 
 /* Is it UTF-8? Anything else is printed byte by byte. */
@@ -36,7 +37,7 @@ static bool is_utf8(const char *text)
 static void print_json_text(const char *key, const char *text)
 {
     bool utf8 = is_utf8(text);
-    (void)printf(",\"%s\":\"", key);
+    (void)printf("\"%s\":\"", key);
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
         if (*p == '"' || *p == '\\') {
             (void)printf("\\%c", *p);
@@ -53,101 +54,134 @@ static void print_json(const shale_ticket *t)
 {
     (void)printf(
         "{\"holder\":%s,\"exclusive\":%s,\"stopped\":%s,\"number\":%llu,\"pid\":%lld,\"pid_ns\":%llu,"
-        "\"start_time\":%llu,\"since_ns\":%llu",
+        "\"start_time\":%llu,\"since_ns\":%llu,",
         t->holder ? "true" : "false", t->exclusive ? "true" : "false", t->stopped ? "true" : "false",
         (unsigned long long)t->number, (long long)t->pid, (unsigned long long)t->pid_ns,
         (unsigned long long)t->start_time, (unsigned long long)t->since_ns);
     print_json_text("lock", t->name);
+    (void)putchar(',');
     print_json_text("program", t->program);
+    (void)putchar(',');
     print_json_text("label", t->label);
     (void)puts("}");
 }
 
-/* "cron-import (pid 4711) (stopped) since 12:03:04 (12.4 s), label "nightly"" */
-static void print_who(const shale_ticket *t)
+static void print_lock(const char *name)
 {
-    char clock[16] = "?";
-    struct tm tm;
-    time_t seconds = (time_t)(t->since_ns / 1000000000u);
-    if (t->pid == 0) {
-        (void)fputs("another process", stdout); /* too new a waiter, or one that left no record */
+    (void)printf("%s: ", name[0] == '\0' ? "the write lock" : name);
+}
+
+static int print_text(struct status *s, const shale_ticket *t)
+{
+    struct buf who = {0};
+    int rc = who_append(&who, t);
+    s->rank = t->holder ? 0 : s->rank + 1;
+    if (rc == SHALE_OK) {
+        print_lock(t->name);
+        if (t->holder) {
+            (void)printf("held%s by ", t->exclusive ? "" : " shared");
+        } else {
+            (void)printf("waiter %u%s: ", s->rank, t->exclusive ? "" : " (shared)");
+        }
+        (void)printf("%.*s\n", (int)who.size, (const char *)who.data);
+    }
+    buf_release(&who);
+    return rc;
+}
+
+static void print_totals(struct status *s, const char *name)
+{
+    shale_lock_stats t = {.size = sizeof t};
+    if (shale_lockq_stat(s->q, name, &t) != SHALE_OK) {
         return;
     }
-    if (localtime_r(&seconds, &tm) != NULL) {
-        (void)strftime(clock, sizeof clock, "%H:%M:%S", &tm);
+    if (s->r->json) {
+        (void)putchar('{');
+        print_json_text("lock", name);
+        (void)printf(",\"totals\":{\"acquisitions\":%llu,\"waits\":%llu,\"timeouts\":%llu,\"reaped\":%llu,"
+                     "\"skipped\":%llu,\"wait_ns_total\":%llu,\"wait_ns_max\":%llu}}\n",
+                     (unsigned long long)t.acquisitions, (unsigned long long)t.waits,
+                     (unsigned long long)t.timeouts, (unsigned long long)t.reaped,
+                     (unsigned long long)t.skipped, (unsigned long long)t.wait_ns_total,
+                     (unsigned long long)t.wait_ns_max);
+        return;
     }
-    uint64_t now = os_wall();
-    (void)printf("%s (pid %lld)%s since %s (%.1f s)", t->program, (long long)t->pid,
-                 t->stopped ? " (stopped)" : "", clock,
-                 now > t->since_ns ? (double)(now - t->since_ns) / 1e9 : 0.0);
-    if (t->label[0] != '\0') {
-        (void)printf(", label \"%s\"", t->label);
-    }
+    double mean = t.waits > 0 ? (double)t.wait_ns_total / (double)t.waits / 1e9 : 0;
+    print_lock(name);
+    (void)printf(
+        "%llu acquisitions, %llu waits (mean %.3f s, longest %.3f s), %llu timeouts, %llu dead, %llu "
+        "passed\n",
+        (unsigned long long)t.acquisitions, (unsigned long long)t.waits, mean, (double)t.wait_ns_max / 1e9,
+        (unsigned long long)t.timeouts, (unsigned long long)t.reaped, (unsigned long long)t.skipped);
 }
 
 static int print_ticket(void *ctx, const shale_ticket *t)
 {
     struct status *s = ctx;
+    if (s->shown > 0 && strcmp(s->lock, t->name) != 0) {
+        print_totals(s, s->lock);
+        s->rank = 0;
+    }
+    (void)snprintf(s->lock, sizeof s->lock, "%s", t->name);
     s->shown++;
-    if (s->json) {
+    if (s->r->json) {
         print_json(t);
         return 0;
     }
-    s->rank = t->holder ? 0 : s->rank + 1;
-    if (t->name[0] == '\0') {
-        (void)fputs("the write lock: ", stdout);
-    } else {
-        (void)printf("%s: ", t->name);
-    }
-    if (t->holder) {
-        (void)printf("held%s by ", t->exclusive ? "" : " shared");
-    } else {
-        (void)printf("waiter %u: ", s->rank);
-    }
-    print_who(t);
-    (void)putchar('\n');
-    return 0;
+    return print_text(s, t);
 }
 
-static int parse(int argc, char **argv, struct status *s, struct target *target)
+static int print_once(const struct request *r, shale_lockq *q)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
-    int c;
-    *s = (struct status){0};
-    while ((c = getopt_long(argc, argv, OPTIONS_FIRST "", options, NULL)) != -1) {
-        if (c != 'j') {
-            return EXIT_USAGE;
+    struct status s = {.r = r, .q = q};
+    if (r->target.name != NULL) {
+        (void)snprintf(s.lock, sizeof s.lock, "%s", r->target.name);
+    }
+    int rc = shale_lockq_list(q, r->target.name, print_ticket, &s);
+    if (rc != SHALE_OK) {
+        return failure(r->target.dir, rc);
+    }
+    if (s.shown == 0 && !r->json) {
+        (void)puts("nobody holds or waits");
+    }
+    print_totals(&s, s.lock);
+    return flush_output();
+}
+
+/* Again and again, until a signal ends it or nobody reads any more. */
+static int watch(const struct request *r, shale_lockq *q)
+{
+    bool terminal = !r->json && isatty(STDOUT_FILENO);
+    int status;
+    for (;;) {
+        if (terminal) {
+            (void)fputs("\033[H\033[2J", stdout);
         }
-        s->json = true;
+        status = print_once(r, q);
+        if (status != 0) {
+            return status;
+        }
+        os_nap(r->watch_ms * 1000000);
+        if (!terminal && !r->json) {
+            (void)putchar('\n');
+        }
     }
-    if (optind + 1 != argc) {
-        return usage_error("status: one directory is needed");
-    }
-    target_parse(argv[optind], target);
-    return 0;
 }
 
 int cmd_status(int argc, char **argv)
 {
-    struct status s;
-    struct target target;
+    struct request r;
     shale_lockq *q = NULL;
-    int status = parse(argc, argv, &s, &target);
-    if (status != 0) {
-        return status;
+    int status = request_parse(argc, argv, CMD_STATUS, &r);
+    if (status == 0 && r.rest_count > 0) {
+        status = usage_error("status: one directory is needed");
     }
-    int rc = shale_lockq_open(target.dir, 0600, &q);
-    if (rc != SHALE_OK) {
-        complain("%s", shale_errmsg());
-        return err_exit_status(rc);
+    if (status == 0) {
+        status = open_queue(r.target.dir, &q);
     }
-    rc = shale_lockq_list(q, target.name, print_ticket, &s);
+    if (status == 0) {
+        status = r.watch_ms > 0 ? watch(&r, q) : print_once(&r, q);
+    }
     shale_lockq_close(q);
-    if (rc != SHALE_OK) {
-        return failure(target.dir, rc);
-    }
-    if (s.shown == 0 && !s.json) {
-        (void)puts("nobody holds or waits");
-    }
-    return fflush(stdout) == 0 ? 0 : EXIT_SYSTEM;
+    return status;
 }

@@ -43,7 +43,8 @@ static _Atomic unsigned hold_count;
 
 static int open_lock_file(struct shale_lockq *q, unsigned mode, int *fd)
 {
-    return os_open(q->dirfd, "LOCK", O_RDWR | O_CREAT, lockq_file_mode(mode), fd);
+    int rc = os_open(q->dirfd, "LOCK", O_RDWR | O_CREAT, lockq_file_mode(mode), fd);
+    return rc == SHALE_NOTFOUND ? err_set(SHALE_UNSUPPORTED, "LOCK: no file can be made in here") : rc;
 }
 
 int shale_lockq_open(const char *dir, unsigned mode, shale_lockq **out)
