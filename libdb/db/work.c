@@ -96,10 +96,12 @@ static bool resting(const shale_db *db)
 int db_work_one(shale_db *db, unsigned what, uint64_t *bytes)
 {
     int rc = SHALE_NOTFOUND, busy = SHALE_NOTFOUND;
+    bool full = false;
     *bytes = 0;
     if ((what & SHALE_WORK_FLUSH) != 0) {
         rc = work_prepare(db);
-        if (rc == SHALE_NOTFOUND) {
+        full = rc == SHALE_NOSPC; /* then the rest is needed all the more: it gives space back */
+        if (rc == SHALE_NOTFOUND || full) {
             rc = work_flush(db);
         }
     }
@@ -109,6 +111,9 @@ int db_work_one(shale_db *db, unsigned what, uint64_t *bytes)
     }
     if (rc == SHALE_NOTFOUND && (what & SHALE_WORK_COMPACT) != 0) {
         rc = db_compact_one(db, bytes);
+    }
+    if (rc == SHALE_NOTFOUND && full) {
+        return err_set(SHALE_NOSPC, "%s: no space for the next log segment", db->path);
     }
     return rc == SHALE_NOTFOUND ? busy : rc;
 }

@@ -108,6 +108,27 @@ START_TEST(h23_full_device_stops_the_work_and_no_more)
 }
 END_TEST
 
+/* What a flush frees is what the next segment lacks. */
+START_TEST(h23_no_space_for_a_segment_does_not_keep_from_flushing)
+{
+    agent_must(&a, "fill x 0 100 300");
+    agent_must(&b, "park-at FLUSH 1");
+    agent_tell(&b, "flush");
+    ck_assert(agent_parked(&b, 20000)); /* one is sealed */
+    agent_must(&a, "errno-at ALLOCATE 1 %d always", ENOSPC);
+    agent_must(&a, "fill y 0 500 300"); /* the active one is half full: the next is due */
+    ck_assert_int_gt(atoi(agent_must(&a, "errno-off")), 0);
+    agent_kill(&b);
+    int before = atoi(agent_must(&a, "stat flushes"));
+    agent_must(&a, "errno-at ALLOCATE 1 %d", ENOSPC);
+    agent_must(&a, "work");
+    ck_assert_int_eq(atoi(agent_must(&a, "errno-off")), 1);
+    ck_assert_int_gt(atoi(agent_must(&a, "stat flushes")), before);
+    ck_assert_str_eq(agent_must(&a, "scan"), "600");
+    agent_start(&b, 1);
+}
+END_TEST
+
 /* A record that could not be written whole is none, and what follows stands where it would have. */
 START_TEST(refused_append_leaves_nothing)
 {
@@ -221,6 +242,7 @@ static Suite *suite(void)
     tcase_add_test(t, h24_failed_sync_of_one_stops_everybody_until_it_is_cured);
     tcase_add_test(t, h24_failed_sync_is_over_after_everybody_left);
     tcase_add_loop_test(t, h23_full_device_stops_the_work_and_no_more, 0, (int)BASE_COUNT(full));
+    tcase_add_test(t, h23_no_space_for_a_segment_does_not_keep_from_flushing);
     tcase_add_test(t, refused_append_leaves_nothing);
     tcase_add_test(t, opens_that_fail_leave_nothing_behind);
     tcase_add_test(t, h12_killed_after_publishing_before_unlocking);
