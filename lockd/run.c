@@ -153,6 +153,19 @@ static void block_signals(sigset_t *set)
     (void)signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would eat CMD's status */
 }
 
+/* Stops, as CMD does: where nobody could let us go on (an orphaned process group) the kernel stops neither.
+ */
+static void stop_too(void)
+{
+    sigset_t stop;
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTSTP);
+    (void)signal(SIGTSTP, SIG_DFL);
+    (void)raise(SIGTSTP);
+    (void)sigprocmask(SIG_UNBLOCK, &stop, NULL);
+    (void)sigprocmask(SIG_BLOCK, &stop, NULL);
+}
+
 /* Passes on what was sent to lockd itself. */
 static void pass_on(pid_t child, const siginfo_t *info)
 {
@@ -162,7 +175,7 @@ static void pass_on(pid_t child, const siginfo_t *info)
         (void)kill(child, sig);
     }
     if (sig == SIGTSTP) {
-        (void)raise(SIGSTOP); /* as CMD does */
+        stop_too();
     }
 }
 

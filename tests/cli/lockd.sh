@@ -355,13 +355,16 @@ signals_reach_cmd() {
     done
 }
 
-# Stopped and let go on, both of them.
+# Stopped and let go on, both of them. (timeout gives them a process group that somebody could let go on: in an orphaned
+# one the kernel stops nobody.)
 stop_and_continue_are_passed_on() {
     mkdir d
-    "$LOCKD" run d -- sh -c 'echo $$ >pid; exec sleep 60' &
-    helper=$!
-    await grep -q sleep "/proc/$(await test -s pid; cat pid)/comm"
+    timeout 60 "$LOCKD" run d -- sh -c 'echo $PPID >helper; echo $$ >pid; exec sleep 60' &
+    group=$!
+    await test -s pid
+    helper=$(cat helper)
     cmd=$(cat pid)
+    await grep -q sleep "/proc/$cmd/comm"
     kill -TSTP "$helper"
     await grep -q '^State:.*stopped' "/proc/$cmd/status"
     await grep -q '^State:.*stopped' "/proc/$helper/status"
@@ -370,7 +373,7 @@ stop_and_continue_are_passed_on() {
     await grep -q '^State:.*sleeping' "/proc/$helper/status"
     kill -TERM "$helper"
     result=0
-    wait "$helper" || result=$?
+    wait "$group" || result=$?
     same 143 "$result"
 }
 
