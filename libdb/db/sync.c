@@ -315,7 +315,7 @@ int db_sync_due(shale_db *db, bool now)
     if (now) {
         return db_sync(db, owed, false, &forever);
     }
-    if (due == 0 && owed != 0 && durable_lsn(db) < owed) {
+    if (due == 0 && owed != 0 && durable_lsn(db) < owed && db_panic(db) == SHALE_OK) {
         note_debt(db);
     }
     return SHALE_OK;
