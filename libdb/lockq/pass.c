@@ -61,20 +61,23 @@ static void start_watch(struct waiter *w, int64_t now, int64_t patience)
     w->asked = false;
 }
 
-/* Unless another waiter has asked meanwhile: then it is that one's affair, for a while. */
-static bool ask(struct waiter *w)
+/* Where another waiter has asked meanwhile, its answers are as good for me: the asker is one of them, and all
+ * before it were woken. So it may die before it has drawn the conclusion. */
+static void ask(struct waiter *w, int64_t now)
 {
     uint64_t round = w->idle_round;
-    if (!atomic_compare_exchange_strong(&w->slot->asked, &round, round + 1)) {
-        return false;
-    }
-    w->idle_round++;
+    bool first = atomic_compare_exchange_strong(&w->slot->asked, &round, round + 1);
+    w->idle_round = first ? round + 1 : round;
+    w->idle_since = now;
     w->asked = true;
-    lockq_wake_before(w->slot, w->number);
-    return true;
+    if (first) {
+        lockq_answer(w);
+        lockq_wake_before(w->slot, w->number);
+    }
 }
 
-/* Passes those who did not answer. Were there none, everybody before me runs, and waits as I do. */
+/* Passes those who did not answer. Were there none, the first runs; it has the lock in a moment, or waits for
+ * sharers among whom I could be: then I ask ever more rarely. */
 static bool skip_silent(struct waiter *w)
 {
     struct lockq_slot *slot = w->slot;
@@ -102,16 +105,13 @@ void lockq_pass_stopped(struct waiter *w, int64_t now, int64_t *sleep_ns)
         start_watch(w, now, IDLE_NS);
     }
     int64_t left = w->idle_since + (w->asked ? ANSWER_NS : w->idle_patience) - now;
-    if (left <= 0 && w->asked) {
-        bool skipped = skip_silent(w);
-        start_watch(w, now, skipped ? IDLE_NS : w->idle_patience * 2);
-        left = skipped ? 0 : w->idle_patience;
-    } else if (left <= 0 && ask(w)) {
-        w->idle_since = now;
+    if (left <= 0 && !w->asked) {
+        ask(w, now);
         left = ANSWER_NS;
     } else if (left <= 0) {
-        start_watch(w, now, w->idle_patience);
-        left = w->idle_patience;
+        bool skipped = skip_silent(w);
+        start_watch(w, now, skipped || w->lock->exclusive ? IDLE_NS : w->idle_patience * 2);
+        left = skipped ? 0 : w->idle_patience;
     }
     *sleep_ns = left < *sleep_ns ? left : *sleep_ns;
 }
