@@ -88,8 +88,8 @@ static int remove_orphan(void *ctx, const char *name)
 static int make_door(struct hold *h)
 {
     struct stat st;
-    int rc = open_queue_dir(h->r->target.dir, &h->queue_dir);
-    if (rc == SHALE_NOTFOUND || (rc == SHALE_OK && h->number == 0)) {
+    int rc = h->number != 0 ? open_queue_dir(h->r->target.dir, &h->queue_dir) : SHALE_NOTFOUND;
+    if (rc == SHALE_NOTFOUND) {
         rc = err_set(SHALE_UNSUPPORTED, "there is no usable lock-queue file, so there is no number to drop");
     }
     if (rc == SHALE_OK) {

@@ -139,7 +139,8 @@ static int print_once(const struct request *r, shale_lockq *q)
     }
     int rc = shale_lockq_list(q, r->target.name, print_ticket, &s);
     if (rc != SHALE_OK) {
-        return failure(r->target.dir, rc);
+        complain("%s", shale_errmsg()); /* it begins with the directory */
+        return err_exit_status(rc);
     }
     if (s.shown == 0 && !r->json) {
         (void)puts("nobody holds or waits");

@@ -531,6 +531,57 @@ as_other() {
     fi
 }
 
+# Deleted, or never possible: the queue costs order and names, not exclusion.
+without_a_queue_locks_still_exclude() {
+    mkdir d
+    : >d/queue
+    lockd run d:job -- sh -c '
+        unset LOCKD_HELD
+        echo "[$LOCKD_NUMBER]" >number
+        "$LOCKD" run -n d:job -- true 2>/dev/null || echo $? >refused
+        "$LOCKD" run -n d:other -- "$LOCKD" run -n d -- true && : >had'
+    same '[]' "$(cat number)"
+    same 75 "$(cat refused)"
+    [ -e had ]
+    status 78 lockd status d
+    same 'lockd: d: there is no usable lock-queue file' "$(cat err)"
+    status 78 lockd hold --for $$ d:job
+    status 0 lockd run -n d:job -- true
+}
+
+two_databases_at_once() {
+    shale put one k before
+    shale put two k before
+    lockd run one -- "$LOCKD" run two -- sh -c '"$SHALE" put one k 1 && "$SHALE" put two k 2 &&
+        "$SHALE" scan one | "$SHALE" put two copy - && ! env -u SHALE_LOCK_FD "$SHALE" put --wait 0.05 one k 3 2>/dev/null'
+    same '1 2' "$(shale get one k) $(shale get two k)"
+    same "$(shale scan one)" "$(shale get two copy)"
+}
+
+no_process_left_is_71() {
+    mkdir d
+    cp "$LOCKD" tool
+    : >err
+    chmod 777 . .. "$tmp" tool d err
+    status 71 as_other prlimit --nproc=0 ./tool run d:job -- true
+    grep -q '^lockd: fork: ' err
+    status 0 as_other ./tool run -n d:job -- true
+}
+
+help_page_and_completions_name_the_same() {
+    lockd --help | grep -oE -- '--[a-z][a-z-]+' | sort -u >help
+    [ "$(wc -l <help)" -ge 17 ]
+    while read -r option; do
+        grep -q -- "$(echo "$option" | sed 's/^-/Fl /; s/-/\\\\-/g')" "$here/../../doc/lockd.1" || echo "$option: not in the page"
+        grep -q -- "$option" "$here/../../completions/lockd.bash" || echo "$option: not in the completions"
+    done <help >missing
+    same '' "$(cat missing)"
+    for command in $(lockd --help | sed -n 's/^[ usage:]* lockd \([a-z]*\).*/\1/p'); do
+        grep -q "^\.Cm $command\$" "$here/../../doc/lockd.1"
+        grep -q "[' ]$command " "$here/../../completions/lockd.bash"
+    done
+}
+
 # A file system without room for another inode.
 no_space_is_73() {
     cat >script <<'EOF'
@@ -550,7 +601,8 @@ for name in exit_status_is_the_commands usage_errors_are_64 long_names_are_those
     a_daemon_left_behind_does_not_write signals_reach_cmd stop_and_continue_are_passed_on \
     cmd_has_the_default_dispositions interrupted_while_it_waits_lockd_leaves_the_queue h10_a_stopped_holder_is_named \
     verbose_says_what_is_waited_for programs_under_the_lock_write siblings_under_one_lock_exclude_each_other \
-    others_wait_while_the_write_lock_is_lent a_shared_hold_freezes_writes status_of_no_directory_and_no_permission; do
+    others_wait_while_the_write_lock_is_lent a_shared_hold_freezes_writes two_databases_at_once without_a_queue_locks_still_exclude \
+    status_of_no_directory_and_no_permission no_process_left_is_71 help_page_and_completions_name_the_same; do
     run "$name"
 done
 if unshare -Urm true 2>/dev/null; then run no_space_is_73; else skip no_space_is_73 'mounts of its own (unshare -Urm)'; fi
