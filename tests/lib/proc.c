@@ -107,7 +107,8 @@ static int64_t now_ms(void)
     return os_now() / 1000000;
 }
 
-const char *agent_wait(struct agent *a, int ms)
+/* *ended: it is gone without an answer. */
+static const char *wait_line(struct agent *a, int ms, bool *ended)
 {
     size_t n = 0;
     int64_t end = now_ms() + ms;
@@ -120,11 +121,8 @@ const char *agent_wait(struct agent *a, int ms)
         }
         ssize_t got = read(a->from, a->answer + n, 1);
         if (got <= 0) {
-            char how[128];
-            os_nap(20000000);
-            describe_end(a, how, sizeof how);
-            a->pid = 0;
-            ck_abort_msg("agent %u ended unasked: %s", a->id, how);
+            *ended = true;
+            return NULL;
         }
         if (a->answer[n] == '\n') {
             a->answer[n] = '\0';
@@ -132,6 +130,28 @@ const char *agent_wait(struct agent *a, int ms)
         }
         n = n + 1 < sizeof a->answer ? n + 1 : n;
     }
+}
+
+const char *agent_wait(struct agent *a, int ms)
+{
+    bool ended = false;
+    const char *text = wait_line(a, ms, &ended);
+    if (ended) {
+        char how[128];
+        os_nap(20000000);
+        describe_end(a, how, sizeof how);
+        a->pid = 0;
+        ck_abort_msg("agent %u ended unasked: %s", a->id, how);
+    }
+    return text;
+}
+
+const char *agent_last_words(struct agent *a)
+{
+    bool ended = false;
+    const char *text = wait_line(a, PROC_ANSWER_MS, &ended);
+    ck_assert_msg(text != NULL || ended, "agent %u neither answers nor ends", a->id);
+    return text;
 }
 
 static const char *answer(struct agent *a)

@@ -30,6 +30,8 @@ void agent_start_as(struct agent *a, unsigned id, uid_t uid);
 void agent_tell(struct agent *a, const char *fmt, ...) BASE_PRINTF(2, 3);
 /* The next answer; NULL when there is none within ms. */
 const char *agent_wait(struct agent *a, int ms);
+/* The next answer of one that may die first: then NULL. */
+const char *agent_last_words(struct agent *a);
 /* Sends, waits, returns the whole answer. */
 const char *agent_ask(struct agent *a, const char *fmt, ...) BASE_PRINTF(2, 3);
 /* Sends, waits, demands "ok"; returns what follows it. */

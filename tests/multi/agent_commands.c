@@ -264,6 +264,11 @@ static void cmd_verify(struct agent_self *a, const struct agent_line *line)
     agent_status(shale_verify(agent_db(a), NULL, NULL));
 }
 
+static void cmd_checkpoint(struct agent_self *a, const struct agent_line *line)
+{
+    agent_status(shale_checkpoint(agent_db(a), line->word[0], NULL, NULL));
+}
+
 static void cmd_sync(struct agent_self *a, const struct agent_line *line)
 {
     (void)line;
@@ -322,12 +327,29 @@ static void cmd_property(struct agent_self *a, const struct agent_line *line)
 }
 
 const struct agent_command agent_commands[] = {
-    {"quit", 0, cmd_quit},       {"pid", 0, cmd_pid},           {"use", 1, cmd_use},
-    {"open", 1, cmd_open},       {"close", 0, cmd_close},       {"put", 2, cmd_put},
-    {"del", 1, cmd_del},         {"fill", 4, cmd_fill},         {"batch", 1, cmd_batch},
-    {"get", 1, cmd_get},         {"scan", 0, cmd_scan},         {"snapshot", 1, cmd_snapshot},
-    {"release", 1, cmd_release}, {"iter", 1, cmd_iter},         {"txn", 1, cmd_txn},
-    {"flush", 0, cmd_flush},     {"compact", 0, cmd_compact},   {"work", 0, cmd_work},
-    {"verify", 0, cmd_verify},   {"sync", 0, cmd_sync},         {"timeout", 1, cmd_timeout},
-    {"stat", 1, cmd_stat},       {"property", 1, cmd_property}, {NULL, 0, NULL},
+    {"quit", 0, cmd_quit},
+    {"pid", 0, cmd_pid},
+    {"use", 1, cmd_use},
+    {"open", 1, cmd_open},
+    {"close", 0, cmd_close},
+    {"put", 2, cmd_put},
+    {"del", 1, cmd_del},
+    {"fill", 4, cmd_fill},
+    {"batch", 1, cmd_batch},
+    {"get", 1, cmd_get},
+    {"scan", 0, cmd_scan},
+    {"snapshot", 1, cmd_snapshot},
+    {"release", 1, cmd_release},
+    {"iter", 1, cmd_iter},
+    {"txn", 1, cmd_txn},
+    {"flush", 0, cmd_flush},
+    {"compact", 0, cmd_compact},
+    {"work", 0, cmd_work},
+    {"verify", 0, cmd_verify},
+    {"sync", 0, cmd_sync},
+    {"timeout", 1, cmd_timeout},
+    {"stat", 1, cmd_stat},
+    {"property", 1, cmd_property},
+    {"checkpoint", 1, cmd_checkpoint},
+    {NULL, 0, NULL},
 };

@@ -17,7 +17,11 @@ static _Atomic int plan;
 static _Atomic uint32_t plan_mark;
 static _Atomic int64_t plan_left;
 
+enum { ANY_OP = -2 };
+enum { HOW_ERRNO, HOW_DIE, HOW_SHORT };
+
 static _Atomic int door_op = -1;
+static _Atomic int door_how;
 static _Atomic int door_errno;
 static _Atomic int64_t door_left;
 static _Atomic bool door_always;
@@ -46,16 +50,26 @@ static void at_mark(enum os_mark mark)
 
 static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
-    (void)fd, (void)name, (void)offset, (void)length;
-    if ((int)op != atomic_load_explicit(&door_op, memory_order_acquire)) {
+    (void)fd, (void)name, (void)offset;
+    int wanted = atomic_load_explicit(&door_op, memory_order_acquire);
+    if (wanted != ANY_OP && (int)op != wanted) {
         return 0;
     }
     int64_t left = atomic_fetch_sub(&door_left, 1);
-    if (left == 1 || (left < 1 && atomic_load(&door_always))) {
-        atomic_fetch_add(&door_hits, 1);
-        return atomic_load(&door_errno);
+    if (left != 1 && (left > 1 || !atomic_load(&door_always))) {
+        return 0;
     }
-    return 0;
+    atomic_fetch_add(&door_hits, 1);
+    int how = atomic_load(&door_how);
+    if (how == HOW_DIE) {
+        kill(getpid(), SIGKILL);
+    } else if (how == HOW_SHORT) {
+        if (length != NULL && (op == OS_OP_READ || op == OS_OP_WRITE)) {
+            *length = (*length + 1) / 2;
+        }
+        return 0;
+    }
+    return atomic_load(&door_errno);
 }
 
 void agent_hooks_set(struct agent_self *a)
@@ -115,6 +129,7 @@ static void hook_errno(struct agent_self *a, const struct agent_line *line)
         if (strcmp(os_op_name((enum os_op)i), line->word[0]) == 0) {
             atomic_store(&door_left, atoll(line->word[1]));
             atomic_store(&door_errno, atoi(line->word[2]));
+            atomic_store(&door_how, HOW_ERRNO);
             atomic_store(&door_always, agent_flag(line, "always"));
             atomic_store(&door_hits, 0);
             atomic_store_explicit(&door_op, i, memory_order_release);
@@ -123,6 +138,23 @@ static void hook_errno(struct agent_self *a, const struct agent_line *line)
         }
     }
     agent_status(SHALE_INVALID);
+}
+
+/* call-at N ERRNO|die|short: the n-th call of whatever kind from now fails; or the process is gone before it;
+ * or, if it is one that moves bytes, it moves half of them. */
+static void hook_call(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    atomic_store(&door_op, -1);
+    atomic_store(&door_left, atoll(line->word[0]));
+    atomic_store(&door_how, strcmp(line->word[1], "die") == 0     ? HOW_DIE
+                            : strcmp(line->word[1], "short") == 0 ? HOW_SHORT
+                                                                  : HOW_ERRNO);
+    atomic_store(&door_errno, atoi(line->word[1]));
+    atomic_store(&door_always, false);
+    atomic_store(&door_hits, 0);
+    atomic_store_explicit(&door_op, ANY_OP, memory_order_release);
+    agent_status(SHALE_OK);
 }
 
 /* errno-off: how many calls were made to fail */
@@ -134,6 +166,6 @@ static void hook_errno_off(struct agent_self *a, const struct agent_line *line)
 }
 
 const struct agent_command agent_hooks[] = {
-    {"park-at", 2, hook_park},        {"die-at", 2, hook_die}, {"errno-at", 3, hook_errno},
-    {"errno-off", 0, hook_errno_off}, {NULL, 0, NULL},
+    {"park-at", 2, hook_park}, {"die-at", 2, hook_die},          {"errno-at", 3, hook_errno},
+    {"call-at", 2, hook_call}, {"errno-off", 0, hook_errno_off}, {NULL, 0, NULL},
 };

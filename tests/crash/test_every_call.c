@@ -1,0 +1,204 @@
+/* test_every_call.c - each system call of each operation, one after the other, goes wrong: it fails in one
+ * of the ways in which calls fail, it moves half of the bytes, or the process is gone before it. For every
+ * operation n goes up until a run passes in which there was no n-th call. After each run, whatever the
+ * operation said, its process is killed, and another one opens the database: every acknowledged entry is
+ * there, what was not acknowledged is there whole or not at all, everything verifies, and it can be written.
+ *
+ * In the short form each n gets one of these ways, in turn; in the long form all.
+ */
+#include "lib/lib.h"
+
+#include <errno.h>
+
+enum { BASE = 290 };                  /* entries of the template */
+enum { VICTIM, CHECKER, AGENTS = 2 }; /* rows of the board */
+
+static const struct operation {
+    const char *name;
+    const char *open;           /* options of the victim's handle, opened before; NULL: not opened */
+    const char *before[2];      /* what it does before */
+    const char *act;            /* "open": of the directory; "checkpoint": to a copy beside it */
+    unsigned before_adds, adds; /* entries, if it succeeds */
+    unsigned least;             /* calls that it must make at least: fewer, and this test tests nothing */
+    bool cold, fresh;           /* STATE was lost; there is no database yet */
+} operations[] = {
+    {"create", NULL, {NULL}, "open", 0, 0, 40, false, true},
+    {"open, warm", NULL, {NULL}, "open", 0, 0, 20, false, false},
+    {"open, cold", NULL, {NULL}, "open", 0, 0, 60, true, false},
+    {"put", "", {NULL}, "put new 1", 0, 1, 2, false, false},
+    {"durable put", "", {NULL}, "put new 1 sync", 0, 1, 5, false, false},
+    {"batch", "", {NULL}, "batch put:new:1 put:newer:1 put:newest:1 sync", 0, 3, 5, false, false},
+    {"get", "", {NULL}, "get t00000007", 0, 0, 1, false, false},
+    {"scan", "", {NULL}, "scan", 0, 0, 1, false, false},
+    {"rotation", "", {"fill r 0 30 8000"}, "fill s 0 5 8000", 30, 5, 30, false, false},
+    {"rotation, durable", "", {"fill r 0 30 8000"}, "fill s 0 5 8000 sync", 30, 5, 40, false, false},
+    {"flush", "", {"put new 1"}, "flush", 1, 0, 30, false, false},
+    {"compaction", "", {"flush", "put new 1"}, "compact", 1, 0, 50, false, false},
+    {"checkpoint", "", {"put new 1"}, "checkpoint", 1, 0, 30, false, false},
+    {"close", "", {"put new 1"}, "close", 1, 0, 10, false, false},
+};
+
+static const char *const ways[] = {"5" /* EIO */,
+                                   "28" /* ENOSPC */,
+                                   "24" /* EMFILE */,
+                                   "short",
+                                   "12" /* ENOMEM */,
+                                   "122" /* EDQUOT */,
+                                   "4" /* EINTR */};
+
+static struct board *board;
+static struct agent victim, checker;
+static char *template;
+
+static void make_template(void)
+{
+    template = scratch_dir("template");
+    agent_must(&checker, "open %s", template);
+    agent_must(&checker, "fill t 0 200 100");
+    agent_must(&checker, "flush");
+    agent_must(&checker, "fill l 0 50 100");
+    agent_must(&checker, "flush");
+    agent_must(&checker, "fill m 0 40 100");
+    agent_must(&checker, "close");
+}
+
+static void setup(void)
+{
+    ck_assert_int_eq(ENOSPC, 28);
+    board = proc_board();
+    agent_start(&checker, CHECKER);
+    make_template();
+}
+
+static void teardown(void)
+{
+    agent_quit(&checker);
+    board_close(board);
+    free(template);
+}
+
+static void prepare(const struct operation *op, const char *dir)
+{
+    if (!op->fresh) {
+        ck_assert_int_eq(scratch_copy(template, dir), 0);
+    }
+    if (op->cold) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/STATE", dir);
+        ck_assert_int_eq(unlink(path), 0);
+    } else if (!op->fresh) {
+        agent_must(&checker, "open %s", dir); /* a copy is cold: its own inodes */
+        agent_must(&checker, "close");
+    }
+    agent_start(&victim, VICTIM);
+    if (op->open != NULL) {
+        agent_must(&victim, "open %s %s", dir, op->open);
+    }
+    for (size_t i = 0; i < BASE_COUNT(op->before) && op->before[i] != NULL; i++) {
+        agent_must(&victim, "%s", op->before[i]);
+    }
+}
+
+/* How many calls went wrong: 0 when the operation made fewer than n. *done: it said that it succeeded. */
+static unsigned act(const struct operation *op, const char *dir, unsigned n, const char *way, bool *done)
+{
+    char line[PATH_MAX + 32];
+    unsigned hits = 1;
+    bool path = strcmp(op->act, "open") == 0, copy = strcmp(op->act, "checkpoint") == 0;
+    snprintf(line, sizeof line, "%s %s%s", op->act, path || copy ? dir : "", copy ? "-copy" : "");
+    agent_must(&victim, "call-at %u %s", n, way);
+    agent_tell(&victim, "%s", line);
+    const char *answer = agent_last_words(&victim);
+    *done = answer != NULL && strncmp(answer, "ok", 2) == 0;
+    if (strcmp(way, "die") == 0) {
+        hits = answer == NULL;
+    } else {
+        ck_assert_msg(answer != NULL, "%s, call %u, %s: it died", op->name, n, way);
+        hits = (unsigned)atoi(agent_must(&victim, "errno-off"));
+        ck_assert_msg(*done || hits != 0, "%s failed by itself: %s", op->name, answer);
+    }
+    agent_kill(&victim);
+    return hits;
+}
+
+static void check(const struct operation *op, const char *dir, unsigned n, const char *way, bool done)
+{
+    unsigned base = op->fresh ? 0 : BASE + op->before_adds;
+    const char *answer = agent_ask(&checker, "open %s", dir);
+    ck_assert_msg(strncmp(answer, "ok", 2) == 0, "%s, call %u, %s: then the open says %s", op->name, n, way,
+                  answer);
+    unsigned entries = (unsigned)atoi(agent_must(&checker, "scan"));
+    bool batch = strncmp(op->act, "batch", 5) == 0;
+    bool right = entries == base + op->adds ||
+                 (!done && entries >= base && entries < base + op->adds && (!batch || entries == base));
+    ck_assert_msg(right, "%s (%s), call %u, %s: %u entries, there were %u before and %u may have been added",
+                  op->name, done ? "done" : "refused", n, way, entries, base, op->adds);
+    answer = agent_ask(&checker, "verify");
+    ck_assert_msg(strncmp(answer, "ok", 2) == 0, "%s, call %u, %s: verify says %s", op->name, n, way, answer);
+    agent_must(&checker, "put after 1 sync");
+    agent_must(&checker, "close");
+}
+
+/* true: there was no n-th call. */
+static bool one_run(const struct operation *op, unsigned n, const char *way)
+{
+    char *dir = scratch_name("run"), copy[PATH_MAX];
+    bool done = false;
+    prepare(op, dir);
+    unsigned hits = act(op, dir, n, way, &done);
+    check(op, dir, n, way, done);
+    snprintf(copy, sizeof copy, "%s-copy", dir);
+    if (strcmp(op->name, "checkpoint") == 0 && done) {
+        agent_must(&checker, "open %s", copy);
+        ck_assert_int_eq(atoi(agent_must(&checker, "scan")), (int)(BASE + op->before_adds));
+        agent_must(&checker, "close");
+    }
+    (void)scratch_remove(copy);
+    (void)scratch_remove(dir);
+    free(dir);
+    return hits == 0;
+}
+
+static unsigned runs;
+
+/* way NULL: each call in another one. */
+static unsigned until_untouched(const struct operation *op, const char *way)
+{
+    for (unsigned n = 1;; n++) {
+        size_t turn = n + (size_t)(op - operations);
+        ck_assert_uint_lt(n, 5000);
+        runs++;
+        if (one_run(op, n, way != NULL ? way : ways[turn % BASE_COUNT(ways)])) {
+            return n - 1;
+        }
+    }
+}
+
+START_TEST(h15_h23_h36_every_call_of)
+{
+    const struct operation *op = &operations[_i];
+    unsigned calls = until_untouched(op, NULL);
+    ck_assert_msg(calls >= op->least, "%s makes %u calls", op->name, calls);
+    for (size_t i = 0; i < test_times(0, BASE_COUNT(ways)); i++) {
+        (void)until_untouched(op, ways[i]);
+    }
+    printf("%-18s %4u calls, %5u runs\n", op->name, calls, runs);
+    fflush(stdout);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("every_call");
+    TCase *t = tcase_create("calls");
+    tcase_set_timeout(t, test_times(300, 7200));
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, h15_h23_h36_every_call_of, 0, (int)BASE_COUNT(operations));
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    return test_run(argc, argv, suite);
+}
