@@ -26,6 +26,7 @@ struct hold {
     const struct request *r;
     shale_lockq *q;
     int queue_dir, lock, pidfd, door;
+    int ready[2]; /* a pipe: the keeper says that it keeps */
     uint64_t number;
     char name[DOOR_NAME];
 };
@@ -137,22 +138,22 @@ static void end_signals(sigset_t *old)
  * has open, other locks among it, must end with the script. */
 static int let_go_of_terminal(struct hold *h)
 {
-    int *mine[] = {&h->lock, &h->pidfd, &h->door, &h->queue_dir};
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int *mine[] = {&null, &null, &null, &h->lock, &h->pidfd, &h->door, &h->queue_dir, &h->ready[1]};
+    int count = (int)BASE_COUNT(mine);
     (void)setsid();
-    for (size_t i = 0; i < BASE_COUNT(mine); i++) {
+    for (int i = 2; i < count; i++) { /* out of the way of the numbers to come */
         *mine[i] = fcntl(*mine[i], F_DUPFD_CLOEXEC, KEEPER_HIGH_FD);
     }
-    for (int fd = 0; fd <= 2; fd++) {
-        (void)dup2(null, fd);
-    }
-    for (size_t i = 0; i < BASE_COUNT(mine); i++) {
-        if (dup2(*mine[i], 3 + (int)i) < 0) {
+    for (int i = 0; i < count; i++) {
+        if (dup2(*mine[i], i) < 0) {
             return err_sys("duplicate a descriptor");
         }
-        *mine[i] = 3 + (int)i;
     }
-    return close_range(3 + (unsigned)BASE_COUNT(mine), ~0u, 0) == 0 ? SHALE_OK : err_sys("close_range");
+    for (int i = 3; i < count; i++) {
+        *mine[i] = i;
+    }
+    return close_range((unsigned)count, ~0u, 0) == 0 ? SHALE_OK : err_sys("close_range");
 }
 
 static int keep(struct hold *h, const sigset_t *unblocked)
@@ -163,9 +164,10 @@ static int keep(struct hold *h, const sigset_t *unblocked)
     for (size_t i = 0; i < BASE_COUNT(signals); i++) {
         (void)sigaction(signals[i], &action, NULL);
     }
-    if (let_go_of_terminal(h) != SHALE_OK) {
+    if (let_go_of_terminal(h) != SHALE_OK || write(h->ready[1], "", 1) != 1) {
         return EXIT_SYSTEM;
     }
+    os_close(&h->ready[1]);
     /* The parent's handle is not ours. Without one of our own the lock ends with this process, and the next
      * finds it free a little later. */
     shale_lockq *q = NULL;
@@ -198,30 +200,42 @@ static int open_pidfd(const struct request *r, int *pidfd)
     return EXIT_SYSTEM;
 }
 
-/* The lock is had: leaves it with the keeper, and tells its number. */
-static int leave_keeper(struct hold *h)
+/* Waits until the keeper keeps. It may have died before. */
+static bool keeper_is_ready(struct hold *h)
+{
+    char byte;
+    ssize_t got;
+    os_close(&h->ready[1]);
+    do {
+        got = read(h->ready[0], &byte, 1);
+    } while (got < 0 && errno == EINTR);
+    return got == 1;
+}
+
+static void let_go(struct hold *h)
+{
+    (void)shale_lockq_release_fd(h->q, h->r->target.name, h->lock);
+    (void)os_unlink(h->queue_dir, h->name);
+}
+
+/* The door is there: leaves the lock with the keeper, and tells its number. */
+static int start_keeper(struct hold *h)
 {
     sigset_t old;
-    int rc = make_door(h);
-    if (rc != SHALE_OK) {
-        (void)shale_lockq_release_fd(h->q, h->r->target.name, h->lock);
-        return failure(h->r->target.dir, rc);
-    }
     (void)signal(SIGPIPE, SIG_IGN);
     end_signals(&old);
-    pid_t keeper = fork();
+    pid_t keeper = pipe2(h->ready, O_CLOEXEC) == 0 ? fork() : -1;
     if (keeper == 0) {
         _exit(keep(h, &old));
     }
-    int status = 0;
-    if (keeper < 0) {
-        complain("fork: %s", strerror(errno));
-        (void)shale_lockq_release_fd(h->q, h->r->target.name, h->lock);
-        (void)os_unlink(h->queue_dir, h->name);
+    if (keeper < 0 || !keeper_is_ready(h)) {
+        complain("%s: the process that was to keep the lock did not start: %s", h->r->target.dir,
+                 keeper < 0 ? strerror(errno) : "it ended");
+        let_go(h);
         return EXIT_SYSTEM;
     }
     (void)printf("%llu\n", (unsigned long long)h->number);
-    status = flush_output();
+    int status = flush_output();
     if (status != 0) { /* nobody could drop what nobody knows the number of */
         (void)kill(keeper, SIGTERM);
         (void)waitpid(keeper, NULL, 0);
@@ -229,10 +243,20 @@ static int leave_keeper(struct hold *h)
     return status;
 }
 
+static int leave_with_keeper(struct hold *h)
+{
+    int rc = make_door(h);
+    if (rc != SHALE_OK) {
+        (void)shale_lockq_release_fd(h->q, h->r->target.name, h->lock);
+        return failure(h->r->target.dir, rc);
+    }
+    return start_keeper(h);
+}
+
 int cmd_hold(int argc, char **argv)
 {
     struct request r;
-    struct hold h = {.r = &r, .queue_dir = -1, .lock = -1, .pidfd = -1, .door = -1};
+    struct hold h = {.r = &r, .queue_dir = -1, .lock = -1, .pidfd = -1, .door = -1, .ready = {-1, -1}};
     int status = request_parse(argc, argv, CMD_HOLD, &r);
     if (status == 0 && r.rest_count > 0) {
         status = usage_error("hold: one directory is needed");
@@ -251,10 +275,12 @@ int cmd_hold(int argc, char **argv)
         if (rc != SHALE_OK) {
             status = failure(r.target.dir, rc);
         } else if (acquire(&r, h.q, h.lock, r.for_pid, h.pidfd, &h.number, &status)) {
-            status = leave_keeper(&h);
+            status = leave_with_keeper(&h);
         }
     }
     shale_lockq_close(h.q);
+    os_close(&h.ready[0]);
+    os_close(&h.ready[1]);
     os_close(&h.door);
     os_close(&h.pidfd);
     os_close(&h.lock);

@@ -308,6 +308,17 @@ a_hold_that_cannot_tell_its_number_lets_go() {
     esac
 }
 
+# Without /dev/null there is nothing to put in the terminal's place.
+a_keeper_that_cannot_start_is_71() {
+    mkdir d
+    echo 'mount -t tmpfs tmpfs /dev || exit 99; exec "$LOCKD" hold --for $$ d:job' >script
+    status 71 unshare -Urm sh script >number
+    same '' "$(cat number)"
+    grep -q 'did not start' err
+    free d:job
+    same '' "$(find d/queue -name '*hold*')"
+}
+
 # Another PID namespace, where the keeper has another number, or none.
 h9_drop_from_another_namespace() {
     mkdir d
@@ -339,6 +350,11 @@ for name in usage_errors_are_64 a_descriptor_holds_until_unlocked a_bad_descript
     a_hold_that_cannot_tell_its_number_lets_go a_hold_is_not_inherited; do
     run "$name"
 done
+if unshare -Urm true 2>/dev/null; then
+    run a_keeper_that_cannot_start_is_71
+else
+    skip a_keeper_that_cannot_start_is_71 'mounts of its own (unshare -Urm)'
+fi
 if unshare -Ur --pid --fork --mount-proc true 2>/dev/null; then
     run h9_drop_from_another_namespace
 else
