@@ -153,6 +153,47 @@ START_TEST(killed_with_all_that_wait_before_it_the_holder_delays_nobody)
 }
 END_TEST
 
+static int by_size(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Killed about when its turn comes: before it is awake, on its way, or with the lock. Half of the rounds must
+ * be quick, so that a busy machine does not decide. */
+START_TEST(killed_when_its_turn_comes_a_waiter_delays_the_next_by_little)
+{
+    enum { KILLS = 40 };
+    int64_t took[KILLS];
+    uint64_t random = test_seed(7);
+    start_all(2);
+    for (int i = 0; i < KILLS; i++) {
+        start(2);
+        uint64_t next = atomic_load(&slot_of("job")->next);
+        agent_must(&agent[0], "take job");
+        agent_tell(&agent[2], "take job");
+        await_ticket("job", next + 1);
+        agent_tell(&agent[1], "take job");
+        await_ticket("job", next + 2);
+        agent_tell(&agent[0], "free");
+        os_nap((int64_t)(prng_next(&random) % 400000));
+        int64_t began = os_now();
+        agent_kill(&agent[2]);
+        agent_done(&agent[1]);
+        took[i] = os_now() - began;
+        agent_done(&agent[0]);
+        agent_must(&agent[1], "free");
+        agent_must(&agent[0], "take job once"); /* no trace is left */
+        agent_must(&agent[0], "free");
+    }
+    qsort(took, KILLS, sizeof *took, by_size);
+    printf("killed when its turn came, the next had it after %.1f ms (half), %.1f ms (all)\n",
+           (double)took[KILLS / 2] / 1e6, (double)took[KILLS - 1] / 1e6);
+    ck_assert_int_lt(took[KILLS / 2], INT64_C(100000000));
+    quit_all(2);
+}
+END_TEST
+
 /* The stopped are passed together, and one who runs among them is not passed: it has the lock before the one
  * that found them. */
 START_TEST(h10_many_stopped_waiters_are_passed_in_one_step_and_the_running_keep_their_order)
@@ -236,6 +277,7 @@ static Suite *suite(void)
     tcase_add_test(c, h10_a_stopped_exclusive_waiter_does_not_keep_sharers_apart);
     tcase_add_test(c, sharers_in_a_row_share_at_once);
     tcase_add_test(c, killed_with_all_that_wait_before_it_the_holder_delays_nobody);
+    tcase_add_test(c, killed_when_its_turn_comes_a_waiter_delays_the_next_by_little);
     tcase_add_test(c, h10_many_stopped_waiters_are_passed_in_one_step_and_the_running_keep_their_order);
     tcase_add_test(c, h33_five_thousand_waiters_drain);
     suite_add_tcase(s, c);
