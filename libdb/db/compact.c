@@ -326,10 +326,13 @@ int db_compact_one(shale_db *db, uint64_t *bytes)
     rc = SHALE_NOTFOUND;
     for (unsigned i = 0; i < n; i++) {
         int one = compact_level(db, order[i], to[i], bytes);
-        if (one != SHALE_BUSY && one != SHALE_NOTFOUND) {
+        if (one == SHALE_OK || one == SHALE_NOSPC || one == SHALE_PANIC || one == SHALE_CANCELLED) {
             return one;
         }
-        rc = one == SHALE_BUSY ? one : rc;
+        /* a damaged table is in the way of its own level only */
+        if (one != SHALE_NOTFOUND && (rc == SHALE_NOTFOUND || rc == SHALE_BUSY)) {
+            rc = one;
+        }
     }
     return rc;
 }

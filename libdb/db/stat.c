@@ -10,21 +10,22 @@
 
 /* ---- counters ---- */
 
+/* What came since the last fold. Several threads may fold at once: each gets its own part. */
+static uint64_t unfolded(const _Atomic uint64_t *count, _Atomic uint64_t *folded)
+{
+    uint64_t now = atomic_load_explicit(count, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(folded, memory_order_relaxed);
+    while (before < now && !atomic_compare_exchange_weak(folded, &before, now)) {
+    }
+    return before < now ? now - before : 0;
+}
+
 void db_fold_counters(shale_db *db)
 {
     for (unsigned i = 0; i < DB_MAX_HAZARDS; i++) {
         struct db_hazard *h = &db->hazards[i];
-        uint64_t gets = atomic_load_explicit(&h->gets, memory_order_relaxed);
-        uint64_t found = atomic_load_explicit(&h->gets_found, memory_order_relaxed);
-        /* the thread alone adds to its line: what was folded before is remembered, not subtracted from it */
-        uint64_t folded = atomic_exchange_explicit(&h->gets_folded, gets, memory_order_relaxed);
-        uint64_t found_folded = atomic_exchange_explicit(&h->found_folded, found, memory_order_relaxed);
-        if (gets > folded) {
-            DB_COUNT(db, gets, gets - folded);
-        }
-        if (found > found_folded) {
-            DB_COUNT(db, gets_found, found - found_folded);
-        }
+        DB_COUNT(db, gets, unfolded(&h->gets, &h->gets_folded));
+        DB_COUNT(db, gets_found, unfolded(&h->gets_found, &h->found_folded));
     }
 }
 

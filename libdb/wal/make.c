@@ -11,8 +11,8 @@
  *
  * The lock on byte 0 of an old segment is held exclusively while its header changes [I-11], and made shared
  * before the file gets its name: who opens it from then on must not take it for one that is being recycled.
- * On a new file it is shared from the start: nobody but a sweeper can know the file, and that one wants the
- * byte exclusively.
+ * Byte 1 is the makers': who makes a file holds it, so that a sweeper knows that it is not an orphan. It is
+ * another byte because a sweeper may come too late, and then holds it on a segment that is in use.
  *
  * A recycled segment still carries its old records. Their checksums were seeded with the old salt and number,
  * so none ever verifies again; to overwrite them would double the writes.
@@ -41,7 +41,7 @@ int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, 
             continue;
         }
         if (rc == SHALE_OK) {
-            rc = os_lock_try(got, 0, 1, false);
+            rc = os_lock_try(got, WAL_MAKING_BYTE, 1, true);
         }
         if (rc == SHALE_OK) {
             rc = os_stat(got, &st);
@@ -96,7 +96,8 @@ static bool start_recycled(struct making *m, const unsigned char *uuid, uint32_t
     if (os_open(m->dirfd, name, O_RDWR, 0, &m->fd) != SHALE_OK) {
         return false;
     }
-    if (reusable(m, uuid, old, name, size) && os_stat(m->fd, &st) == SHALE_OK) {
+    if (reusable(m, uuid, old, name, size) && os_stat(m->fd, &st) == SHALE_OK &&
+        os_lock_try(m->fd, WAL_MAKING_BYTE, 1, true) == SHALE_OK) {
         wal_tmp_name(number, "wal", m->tmp);
         os_mark(OS_MARK_RECYCLE);
         if (os_rename(m->dirfd, name, m->tmp) == SHALE_OK) {

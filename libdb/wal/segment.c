@@ -91,7 +91,7 @@ int wal_sweep_tmp(int dirfd, const char *name)
     /* Between the lock and the unlink its maker cannot have finished: it holds the byte until it is done. One
      * that had finished before the lock has taken the name away, and there is nothing left to unlink. */
     if (rc == SHALE_OK) {
-        rc = os_lock_try(fd, 0, 1, true);
+        rc = os_lock_try(fd, WAL_MAKING_BYTE, 1, true);
     }
     if (rc == SHALE_OK) {
         rc = os_unlink(dirfd, name);

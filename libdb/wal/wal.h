@@ -90,13 +90,13 @@ void wal_name(uint32_t number, char name[WAL_NAME_SIZE]); /* "000012.wal" */
 bool wal_parse_name(const char *name, uint32_t *number);  /* exact form only */
 
 /* Names of files in the making, "000012.wal.tmp-0123456789abcdef" (random), of segments and of whatever else
- * goes with a segment (kind: "wal", "mem"). Whoever makes one holds its byte 0, in either mode; one whose
- * byte can be had exclusively is an orphan. wal_sweep_tmp removes an orphan; SHALE_BUSY (no text): its maker
- * lives. */
+ * goes with a segment (kind: "wal", "mem"). Whoever makes one holds its byte 1; one whose byte can be had is
+ * an orphan. wal_sweep_tmp removes an orphan; SHALE_BUSY (no text): its maker lives. */
+#define WAL_MAKING_BYTE   1
 #define WAL_TMP_NAME_SIZE 48
 bool wal_parse_tmp_name(const char *name, const char *kind, uint32_t *number);
 bool wal_parse_kind(const char *name, const char *kind, uint32_t *number); /* "000012.KIND" */
-/* Creates one, exclusively, and locks its byte 0, shared. */
+/* Creates one, exclusively, and locks its byte 1. */
 int wal_create_tmp(int dirfd, uint32_t number, const char *kind, unsigned mode, char name[WAL_TMP_NAME_SIZE],
                    int *fd);
 int wal_sweep_tmp(int dirfd, const char *name);

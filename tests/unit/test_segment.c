@@ -351,6 +351,39 @@ START_TEST(h20_sweeper_spares_what_is_being_made)
 }
 END_TEST
 
+static char swept_name[WAL_TMP_NAME_SIZE];
+static unsigned opened_meanwhile;
+
+/* The sweeper is about to unlink: it holds whatever it locks. */
+static int open_while_swept(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    if (op == OS_OP_UNLINK) {
+        int other = -1;
+        os_door_hook = NULL;
+        assert_ok(os_open(kit_dirfd, swept_name, O_RDWR, 0, &other));
+        assert_ok(os_lock_try(other, 0, 1, false));
+        os_close(&other);
+        opened_meanwhile++;
+    }
+    return 0;
+}
+
+/* It opened the file when that was an orphan, or so it seemed, and locks it when it is a segment in use: no
+ * reader may be turned away by that. */
+START_TEST(h20_late_sweeper_hinders_no_opener)
+{
+    int fd = -1;
+    opened_meanwhile = 0;
+    assert_ok(wal_create_tmp(kit_dirfd, 5, "wal", 0600, swept_name, &fd));
+    os_close(&fd);
+    os_door_hook = open_while_swept;
+    assert_ok(wal_sweep_tmp(kit_dirfd, swept_name));
+    os_door_hook = NULL;
+    ck_assert_uint_eq(opened_meanwhile, 1);
+}
+END_TEST
+
 /* ---- system calls that fail ---- */
 
 /* Lets the n-th call go wrong for n = 0, 1, ... until the function gets through. */
@@ -432,7 +465,8 @@ static Suite *make_suite(void)
                                    header_is_durable_before_the_name_and_the_name_before_the_return,
                                    h15_maker_killed_anywhere_is_followed_by_another,
                                    h15_recycler_killed_anywhere_is_followed_by_another,
-                                   h20_sweeper_spares_what_is_being_made};
+                                   h20_sweeper_spares_what_is_being_made,
+                                   h20_late_sweeper_hinders_no_opener};
     const TTest *const broken[] = {h23_full_device_at_any_call_leaves_no_trace,
                                    error_at_any_call_leaves_no_trace};
     kit_add(s, "files", files, BASE_COUNT(files));
