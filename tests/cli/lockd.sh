@@ -5,62 +5,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/lockd_lib.sh"
 
-exit_status_is_the_commands() {
-    mkdir d
-    status 0 lockd run d -- true
-    status 7 lockd run d -- sh -c 'exit 7'
-    status 137 lockd run d -- sh -c 'kill -9 $$'
-    status 127 lockd run d -- ./nosuch
-    : >file
-    status 126 lockd run d -- ./file
-    status 127 lockd run -F d -- ./nosuch
-    status 126 lockd run -F d:job -- ./file
-    status 66 lockd run nodir -- true
-    status 66 lockd status nodir
-    status 64 lockd run file -- true
-}
-
-usage_errors_are_64() {
-    mkdir d
-    status 64 lockd
-    status 64 lockd walk d
-    status 64 lockd run
-    status 64 lockd run d
-    status 64 lockd run d --
-    status 64 lockd run -w soon d -- true
-    status 64 lockd run -E 256 d -- true
-    status 64 lockd run --nosuch d -- true
-    status 64 lockd run d: -- true
-    status 64 lockd run -N '' d -- true
-    status 64 lockd run -N "$(printf %0256d 0)" d -- true
-    status 64 lockd run '' -- true
-    status 64 lockd run :job -- true
-    status 64 lockd run -c
-    status 64 lockd run -c 'true' d -- true
-    status 64 lockd run -F -o d -- true
-    status 64 lockd run -q=3 d -- true
-    status 64 lockd run --quiet=3 d -- true
-    status 64 lockd run --timeout
-    status 64 lockd run -w -1 d -- true
-    status 64 lockd run -w nan d -- true
-    status 64 lockd run --for 1 d -- true
-    status 64 lockd status
-    status 64 lockd status d d
-    status 64 lockd status --watch 0 d
-    status 64 lockd status -n d
-    status 64 lockd wait
-    status 64 lockd wait d d
-    status 64 lockd wait -s d
-    same '' "$(ls d)"
-    grep -q '^lockd: wait: there is no option -s (lockd --help)$' err
-    for command in '' run lock unlock hold drop status wait path; do
-        # shellcheck disable=SC2086
-        lockd $command --help | grep -q '^usage: lockd run'
-    done
-    same --help "$(lockd run d -- sh -c 'echo "$1"' sh --help)"
-    lockd --version | grep -q '^lockd [0-9]'
-}
-
 a_held_lock_is_a_conflict() {
     mkdir d
     lockd run -l nightly d:job -- sh -c '
@@ -500,37 +444,6 @@ after_ten_seconds_it_says_that_writers_wait() {
     same '' "$(cat said.named said.quiet)"
 }
 
-status_of_no_directory_and_no_permission() {
-    mkdir d
-    status 66 lockd wait nodir
-    status 66 lockd path nodir
-    status 66 lockd drop nodir 1
-    status 1 lockd drop d 1 # nobody has ever locked there
-    same '' "$(ls d)"
-    status 74 lockd status d >/dev/full
-    status 74 lockd path d >/dev/full
-    status 78 lockd run /proc -- true
-    grep -q '^lockd: /proc: ' err
-    chmod 755 . .. "$tmp"
-    chmod 555 d
-    mkdir fresh
-    chmod 555 fresh
-    cp "$LOCKD" tool
-    chmod 755 tool
-    : >err
-    chmod 666 err
-    status 77 as_other ./tool run fresh -- true
-    status 77 as_other ./tool run d -- true
-    chmod 755 d fresh
-}
-as_other() {
-    if [ "$(id -u)" -eq 0 ]; then
-        setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
-    else
-        "$@"
-    fi
-}
-
 # Deleted, or never possible: the queue costs order and names, not exclusion.
 without_a_queue_locks_still_exclude() {
     mkdir d
@@ -558,53 +471,19 @@ two_databases_at_once() {
     same "$(shale scan one)" "$(shale get two copy)"
 }
 
-no_process_left_is_71() {
-    mkdir d
-    cp "$LOCKD" tool
-    : >err
-    chmod 777 . .. "$tmp" tool d err
-    status 71 as_other prlimit --nproc=0 ./tool run d:job -- true
-    grep -q '^lockd: fork: ' err
-    status 0 as_other ./tool run -n d:job -- true
-}
-
-help_page_and_completions_name_the_same() {
-    lockd --help | grep -oE -- '--[a-z][a-z-]+' | sort -u >help
-    [ "$(wc -l <help)" -ge 17 ]
-    while read -r option; do
-        grep -q -- "$(echo "$option" | sed 's/^-/Fl /; s/-/\\\\-/g')" "$here/../../doc/lockd.1" || echo "$option: not in the page"
-        grep -q -- "$option" "$here/../../completions/lockd.bash" || echo "$option: not in the completions"
-    done <help >missing
-    same '' "$(cat missing)"
-    for command in $(lockd --help | sed -n 's/^[ usage:]* lockd \([a-z]*\).*/\1/p'); do
-        grep -q "^\.Cm $command\$" "$here/../../doc/lockd.1"
-        grep -q "[' ]$command " "$here/../../completions/lockd.bash"
-    done
-}
-
-# A file system without room for another inode.
-no_space_is_73() {
-    cat >script <<'EOF'
-mkdir small && mount -t tmpfs -o nr_inodes=1 tmpfs small || exit 99
-"$LOCKD" run small -- true
-EOF
-    status 73 unshare -Urm sh script
-}
-
 begin_long_holds
-for name in exit_status_is_the_commands usage_errors_are_64 long_names_are_those_of_flock a_string_is_for_the_shell \
-    without_a_fork_lockd_becomes_cmd a_held_lock_is_a_conflict wait_returns_when_it_is_free \
-    names_follow_the_last_colon_behind_the_last_slash status_shows_holders_and_waiters status_watches sharers_share \
-    fencing_numbers_grow nesting a_counter_is_exact the_lock_ends_with_cmd_whatever_it_leaves_behind \
-    without_handing_over_cmd_has_no_descriptor h7_killed_cmd_frees_the_lock h7_killed_lockd_leaves_the_lock_with_cmd \
+for name in long_names_are_those_of_flock a_string_is_for_the_shell without_a_fork_lockd_becomes_cmd \
+    a_held_lock_is_a_conflict wait_returns_when_it_is_free names_follow_the_last_colon_behind_the_last_slash \
+    status_shows_holders_and_waiters status_watches sharers_share fencing_numbers_grow nesting a_counter_is_exact \
+    the_lock_ends_with_cmd_whatever_it_leaves_behind without_handing_over_cmd_has_no_descriptor \
+    h7_killed_cmd_frees_the_lock h7_killed_lockd_leaves_the_lock_with_cmd \
     h7_killed_lockd_leaves_the_lock_with_the_last_heir h7_killed_lockd_that_kept_the_lock_to_itself \
     a_daemon_left_behind_does_not_write signals_reach_cmd stop_and_continue_are_passed_on \
     cmd_has_the_default_dispositions interrupted_while_it_waits_lockd_leaves_the_queue h10_a_stopped_holder_is_named \
     verbose_says_what_is_waited_for programs_under_the_lock_write siblings_under_one_lock_exclude_each_other \
-    others_wait_while_the_write_lock_is_lent a_shared_hold_freezes_writes two_databases_at_once without_a_queue_locks_still_exclude \
-    status_of_no_directory_and_no_permission no_process_left_is_71 help_page_and_completions_name_the_same; do
+    others_wait_while_the_write_lock_is_lent a_shared_hold_freezes_writes two_databases_at_once \
+    without_a_queue_locks_still_exclude; do
     run "$name"
 done
-if unshare -Urm true 2>/dev/null; then run no_space_is_73; else skip no_space_is_73 'mounts of its own (unshare -Urm)'; fi
 run after_ten_seconds_it_says_that_writers_wait
 finish
