@@ -87,7 +87,7 @@ status_of_no_directory_and_no_permission() {
     status 78 lockd run /proc -- true
     grep -q '^lockd: /proc: ' err
     chmod 755 . .. "$tmp"
-    chmod 555 d
+    chmod 0 d/LOCK
     mkdir fresh
     chmod 555 fresh
     cp "$LOCKD" tool
@@ -96,7 +96,7 @@ status_of_no_directory_and_no_permission() {
     chmod 666 err
     status 77 as_other ./tool run fresh -- true
     status 77 as_other ./tool run d -- true
-    chmod 755 d fresh
+    chmod 755 fresh
 }
 
 as_other() {
