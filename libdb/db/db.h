@@ -223,6 +223,7 @@ int db_check_entry(size_t keylen, const void *key, size_t vallen, const void *va
 
 int db_write_lock(shale_db *db, const struct os_wait *wait,
                   enum lockq_how how); /* BUSY names the holder; INUSE */
+int db_write_busy(shale_db *db);       /* SHALE_BUSY with the text that names who holds WRITE */
 void db_write_unlock(shale_db *db);
 void db_write_end_turn(shale_db *db); /* about to wait for something else, WRITE not held */
 int db_write_repair(shale_db *db);    /* [I-12] holder of WRITE only */

@@ -59,6 +59,15 @@ static int take_in_turn(shale_db *db, const struct os_wait *wait, enum lockq_how
     return rc;
 }
 
+/* Another thread of this handle is before us: it holds WRITE, or waits for whom the text then names. Looked
+ * at through a descriptor that holds nothing, else our own lock could not be seen. */
+int db_write_busy(shale_db *db)
+{
+    struct lockq_lock seen = db->write_lock;
+    seen.fd = db->fresh_fd;
+    return lockq_busy(db->lockq, &seen);
+}
+
 int db_write_lock(shale_db *db, const struct os_wait *wait, enum lockq_how how)
 {
     if (lockq_thread_holds(db->lock_dev, db->lock_ino)) {
@@ -77,8 +86,7 @@ int db_write_lock(shale_db *db, const struct os_wait *wait, enum lockq_how how)
     enum os_role role = write_role(db);
     int rc = os_role_claim(&db->roles, role, wait);
     if (rc != SHALE_OK) {
-        return rc == SHALE_BUSY ? err_set(rc, "%s: busy: another thread of this process is writing", db->path)
-                                : rc;
+        return rc == SHALE_BUSY ? db_write_busy(db) : rc;
     }
     rc = role == OS_ROLE_NESTED ? take_nested(db, wait) : take_in_turn(db, wait, how);
     if (rc == SHALE_OK &&

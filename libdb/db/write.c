@@ -265,8 +265,7 @@ static int group_join(shale_db *db, struct db_writer *w, const struct os_wait *w
     }
     os_mutex_unlock(&db->group_mutex);
     if (mine) {
-        return rc == SHALE_BUSY ? err_set(rc, "%s: busy: another thread of this process is writing", db->path)
-                                : err_set(rc, "%s: interrupted", db->path);
+        return rc == SHALE_BUSY ? db_write_busy(db) : err_set(rc, "%s: interrupted", db->path);
     }
     struct os_wait forever = os_wait_forever(); /* a leader is publishing it: soon over */
     while (atomic_load_explicit(&w->phase, memory_order_acquire) == WRITER_WAITS) {

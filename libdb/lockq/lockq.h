@@ -61,6 +61,9 @@ void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct loc
 /* The turn's owner is about to wait for something else (sync, stall), not holding the lock: gives the turn up
  * now. Cheap when there is no turn. */
 void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock);
+/* SHALE_BUSY with the text that names the holder, as an open file sees it that does not hold the lock itself.
+ */
+int lockq_busy(struct lockq *q, const struct lockq_lock *lock);
 /* Has the one whose turn it is been woken, and does not run yet? Long work then yields. A hint. */
 bool lockq_overdue(const struct lockq_lock *lock);
 

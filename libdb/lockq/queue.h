@@ -155,8 +155,6 @@ enum lockq_state lockq_record_read(struct lockq *q, const struct lockq_lock *loc
                                    unsigned *count);
 /* Describes the caller as a holder or waiter. */
 void lockq_who_self(const struct lockq_lock *lock, uint64_t since, struct lockq_who *who);
-/* SHALE_BUSY with the text that names the holder. */
-int lockq_busy(struct lockq *q, const struct lockq_lock *lock);
 
 /* ---- metadata (meta.c) ---- */
 
