@@ -112,7 +112,8 @@ no_process_left_is_71() {
     cp "$LOCKD" tool
     : >err
     chmod 777 . .. "$tmp" tool d err
-    status 71 as_other prlimit --nproc=0 ./tool run d:job -- true
+    # a leak check at the end would want a process of its own
+    status 71 as_other env ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" prlimit --nproc=0 ./tool run d:job -- true
     grep -q '^lockd: fork: ' err
     status 0 as_other ./tool run -n d:job -- true
 }
