@@ -252,7 +252,8 @@ int db_mem_get(shale_db *db, uint32_t number, struct mem_index **mem);
 struct mem_index *db_mem_cached(shale_db *db, uint32_t number); /* NULL: not opened yet. A reference. */
 void db_mem_unref(shale_db *db, struct mem_index *mem);         /* quick; db NULL: freed at once */
 void db_mems_prune(shale_db *db, uint32_t oldest);              /* forgets those below */
-void db_mems_free(shale_db *db);                                /* what was given up */
+/* What was given up. gently: others get to run in between. */
+void db_mems_free(shale_db *db, bool gently);
 void db_mems_free_soon(
     shale_db *db); /* the same, by a maintenance thread if there is one. No lock is held. */
 /* ---- segment.c ---- */

@@ -54,7 +54,7 @@ void db_unref(shale_db *db)
     if (atomic_fetch_sub_explicit(&db->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    db_mems_free(db);
+    db_mems_free(db, false);
     cache_unref(db->cache);
     os_mutex_destroy(&db->adopt_mutex);
     os_mutex_destroy(&db->views_mutex);

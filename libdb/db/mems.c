@@ -27,12 +27,16 @@ void db_mem_unref(shale_db *db, struct mem_index *mem)
     }
 }
 
-void db_mems_free(shale_db *db)
+void db_mems_free(shale_db *db, bool gently)
 {
     struct mem_index *mem = atomic_exchange_explicit(&db->garbage, NULL, memory_order_acquire);
     atomic_store_explicit(&db->garbage_count, 0, memory_order_relaxed);
     while (mem != NULL) {
         struct mem_index *next = mem->next;
+        if (gently) {
+            os_map_let_go(mem->arena, (size_t)mem->size);
+            os_map_let_go(mem->seg->map, (size_t)mem->seg->size);
+        }
         mem_free(mem);
         mem = next;
     }
@@ -44,7 +48,7 @@ void db_mems_free_soon(shale_db *db)
         return;
     }
     if (db->options.threads == 0) {
-        db_mems_free(db);
+        db_mems_free(db, false);
     } else {
         db_wake_work(db);
     }

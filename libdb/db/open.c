@@ -385,7 +385,7 @@ static void release_parts(shale_db *db)
 {
     db_threads_stop(db);
     db_views_release(db);
-    db_mems_free(db);
+    db_mems_free(db, false);
     mem_unref(db->active);
     db->active = NULL;
     db->row = db->own_row;

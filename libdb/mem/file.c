@@ -250,7 +250,7 @@ void mem_free(struct mem_index *m)
         return;
     }
     if (m->arena != NULL) {
-        os_unmap_gently(m->arena, (size_t)m->size);
+        os_unmap(m->arena, (size_t)m->size);
     }
     wal_unref(m->seg);
     free(m->splice);

@@ -8,7 +8,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define UNMAP_STEP ((size_t)2 << 20)
+#define LET_GO_STEP ((size_t)2 << 20)
 
 static _Atomic uint64_t mapped_bytes;
 
@@ -51,15 +51,12 @@ void os_unmap(void *map, size_t size)
     atomic_fetch_sub_explicit(&mapped_bytes, size, memory_order_relaxed);
 }
 
-void os_unmap_gently(void *map, size_t size)
+void os_map_let_go(void *map, size_t size)
 {
-    while (map != NULL && size > UNMAP_STEP) {
-        size_t at = (size - 1) / UNMAP_STEP * UNMAP_STEP;
-        os_unmap((char *)map + at, size - at);
-        size = at;
+    for (size_t at = 0; at < size; at += LET_GO_STEP) {
+        (void)madvise((char *)map + at, size - at < LET_GO_STEP ? size - at : LET_GO_STEP, MADV_DONTNEED);
         os_yield();
     }
-    os_unmap(map, size);
 }
 
 void os_map_dontfork(void *map, size_t size)

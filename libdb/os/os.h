@@ -152,7 +152,9 @@ const struct os_fs *os_fs_find(uint32_t magic); /* NULL: not in the table, so ac
 int os_map(int fd, size_t size, bool writable, void **map);
 int os_map_anonymous(size_t size, void **map);
 void os_unmap(void *map, size_t size);
-void os_unmap_gently(void *map, size_t size); /* piece by piece, so that others get to run in between */
+/* Drops the pages of a file's mapping (they stay in the file), piece by piece, so that others get to run in
+ * between: what is left to the unmapping is quick. */
+void os_map_let_go(void *map, size_t size);
 void os_map_dontfork(void *map, size_t size);
 void os_map_sequential(void *map, size_t size);
 void os_map_random(void *map, size_t size); /* no read-ahead */

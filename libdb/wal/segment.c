@@ -232,7 +232,7 @@ void wal_unref(struct wal_segment *seg)
     }
     /* In a forked child the address may belong to something else by now. */
     if (seg->map != NULL && seg->born == os_fork_generation()) {
-        os_unmap_gently(seg->map, (size_t)seg->size);
+        os_unmap(seg->map, (size_t)seg->size);
     }
     os_close(&seg->fd);
     free(seg);
