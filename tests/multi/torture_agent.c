@@ -85,7 +85,10 @@ static bool passed_by_me(const struct torture_worker *v, bool *late)
     bool ordered = hand->ticket != 0 || me->lock != TORTURE_WRITE;
     bool before = ticket != 0 && v->lock == me->lock && (hand->ticket == 0 || ticket < hand->ticket);
     before = before && v->ticket_event < me->look_event;
-    bool skipped = hand->ticket != 0 ? ticket < me->look_from : ticket <= atomic_load(&slot->skip_below);
+    /* Without a ticket I looked when I came; a third one may have passed v since, and said so. */
+    bool skipped = hand->ticket != 0
+                       ? ticket < me->look_from
+                       : ticket <= atomic_load(&slot->skip_below) || ticket <= atomic_load(&slot->served);
     bool overtaken = hand->ticket != 0 ? ticket <= hand->served : ticket < me->look_from;
     *late = skipped;
     return ordered && before && !overtaken && v->ticket == ticket && v->excused == 0;
