@@ -283,6 +283,33 @@ START_TEST(h20_sweep_spares_a_table_that_its_writer_has_locked)
 }
 END_TEST
 
+/* ---- what is kept ---- */
+
+/* Puts through three rotations, each flushed in the call that sealed. */
+static uint64_t kept_segments(unsigned flags)
+{
+    static const char value[8000];
+    shale_options o = small_options();
+    o.memtable_bytes = 262144; /* no segment is smaller */
+    shale_db *db = open_with(dir, &o);
+    for (unsigned i = 0; i < 120; i++) {
+        assert_ok(shale_put(db, &i, sizeof i, value, sizeof value, flags));
+    }
+    ck_assert_uint_ge(STAT(db, flushes), 2);
+    uint64_t kept = atomic_load(&db->state->spare) + atomic_load(&db->row->counters.recycled);
+    assert_ok(shale_close(db));
+    return kept;
+}
+
+/* The pages of one that was not are dirty, and the fsync of its new header would write them all. */
+START_TEST(only_a_segment_that_was_synced_is_recycled)
+{
+    ck_assert_uint_eq(kept_segments(SHALE_NOSYNC), 0);
+    assert_ok(shale_destroy(dir));
+    ck_assert_uint_gt(kept_segments(SHALE_SYNC), 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_durable");
@@ -293,6 +320,7 @@ static Suite *suite(void)
     tcase_add_test(t, h24_what_a_dead_syncer_attempted_is_written_again);
     tcase_add_test(t, h37_behind_a_hole_in_the_log_nothing_comes_back);
     tcase_add_test(t, h20_sweep_spares_a_table_that_its_writer_has_locked);
+    tcase_add_test(t, only_a_segment_that_was_synced_is_recycled);
     suite_add_tcase(s, t);
     return s;
 }

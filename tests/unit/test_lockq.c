@@ -49,6 +49,27 @@ START_TEST(a_held_lock_is_busy_and_its_holder_is_named)
 }
 END_TEST
 
+START_TEST(a_turn_that_nobody_takes_over_is_overdue)
+{
+    struct side a;
+    side_open(&a);
+    struct lockq_slot *slot = a.lock.slot;
+    uint64_t now = (uint64_t)os_now();
+    atomic_store(&slot->turn_end, now - 1000000);
+    ck_assert(!lockq_overdue(&a.lock)); /* nobody waits */
+    uint64_t next = atomic_fetch_add(&slot->next, 1);
+    ck_assert(lockq_overdue(&a.lock));
+    atomic_store(&slot->turn_end, now + 1000000000);
+    ck_assert(!lockq_overdue(&a.lock)); /* the turn lasts */
+    atomic_store(&slot->turn_end, 0);
+    ck_assert(!lockq_overdue(&a.lock)); /* there is none */
+    atomic_store(&slot->turn_end, now + UINT64_C(5000000000000));
+    ck_assert(!lockq_overdue(&a.lock)); /* another one's clock */
+    atomic_store(&slot->next, next);
+    side_close(&a);
+}
+END_TEST
+
 static struct side *freed_side;
 
 static int free_before_the_look(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
@@ -529,6 +550,7 @@ int main(void)
 {
     const TTest *tests[] = {
         an_uncontended_lock_is_two_system_calls,
+        a_turn_that_nobody_takes_over_is_overdue,
         a_held_lock_is_busy_and_its_holder_is_named,
         a_holder_that_has_just_gone_is_named_too,
         a_label_is_cut_between_characters_and_control_characters_do_not_reach_the_terminal,
