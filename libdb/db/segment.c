@@ -97,8 +97,8 @@ static int make_segment(shale_db *db)
         DB_COUNT(db, prepared, 1);
         DB_COUNT(db, recycled, reused);
     }
-    /* gone already: others made it, used it and retired it while this process stood still; or a sweeper, who
-     * met it under its temporary name, has it locked for a moment; unless everything is gone */
+    /* gone already: others made it, used it and retired it while this process stood still; unless everything
+     * is gone */
     return rc == SHALE_NOTFOUND ? db_check_removed(db) : rc;
 }
 

@@ -3,12 +3,12 @@
  * My commit ends at LSN x. Durable so far is max(synced_lsn, start of the oldest segment): what a retired
  * segment held is durable in its table. If that covers x, done. Else SYNC; look again, also at panic; raise
  * sync_attempt to wal_end; fdatasync every segment up to it; store synced_lsn; release; wake all. One
- * fdatasync thus serves every commit that was published before it began, of any process. When the last group
- * had several commits, the leader yields up to 40 us until as many are waiting again: that costs a fraction
- * of one fdatasync and saves most of them.
+ * fdatasync thus serves every commit that was published before it began, of any process. When groups of late
+ * had several commits, the leader yields up to 60 us until as many are waiting as the largest of them had:
+ * that costs a fraction of one fdatasync and saves most of them.
  *
  * SYNC is an optimisation: its holder may be stopped, so after max(100 ms, 4 times the slowest recent sync) a
- * waiter syncs by itself. synced_lsn only grows.
+ * waiter syncs by itself, unless the holder is a thread of its own handle. synced_lsn only grows.
  *
  * [I-13] A failed fdatasync is never retried: the kernel has marked the pages clean. panic = the newest
  * segment of the attempt, and writes return SHALE_PANIC until `oldest` has passed it, that is until
