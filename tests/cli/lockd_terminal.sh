@@ -6,9 +6,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lockd_lib.sh"
 
 # on_terminal SCRIPT: sh -c SCRIPT with a terminal of its own; what it shows goes to the file shown, and standard input to
-# its keyboard. (A shell's background has the keys' signals ignored, a terminal has not.)
+# its keyboard. (A shell's background has the keys' signals ignored, a terminal has not. script asks SHELL which sh.)
 on_terminal() {
-    env --default-signal=INT,QUIT script -q -e -f -c "$1" shown >/dev/null
+    env --default-signal=INT,QUIT SHELL=/bin/sh script -q -e -f -c "$1" shown >/dev/null
 }
 # A keyboard that stays open: what is written to descriptor 7 is typed.
 keyboard() {
@@ -65,7 +65,7 @@ while not os.path.exists("end"):
             got.write("%s %d\n" % (signal.Signals(info.si_signo).name, info.si_code))
 sys.exit(5)
 EOF
-    on_terminal '"$LOCKD" run d:job -- python3 cmd' <keys &
+    on_terminal 'exec "$LOCKD" run d:job -- python3 cmd' <keys &
     terminal=$!
     await test -e ready
     printf '\003' >&7

@@ -13,10 +13,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A segment in plain memory, which ends where the mapping would: a sanitizer sees every byte beyond. */
+/* A segment in plain memory, which ends where the mapping would: a sanitizer sees every byte beyond. Its salt
+ * depends on every byte: a fuzzer that sees what a checksum is compared with, and writes it there, has not
+ * sealed anything. */
 static struct wal_segment segment_of(const uint8_t *data, size_t size)
 {
-    struct wal_segment seg = {.refs = 1, .number = 3, .salt = 99, .size = SIZE, .fd = -1, .writable = true};
+    struct wal_segment seg = {
+        .refs = 1, .number = 3, .salt = checksum(data, size, 99), .size = SIZE, .fd = -1, .writable = true};
     seg.map = calloc(1, SIZE);
     if (seg.map == NULL) {
         abort();
