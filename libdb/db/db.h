@@ -26,6 +26,14 @@
 #define DB_MAX_HAZARDS 512
 #define DB_MAX_MEMS    80 /* sealed (at most 64 and a few) and active */
 
+/* What a private replay depends on. */
+struct db_seen {
+    ino_t state_ino; /* 0: there was none */
+    bool mapped;     /* by this handle: then these two are its words */
+    uint64_t magic, generation;
+    uint64_t manifest, length;
+};
+
 /* An immutable picture of the database: a version and the memtables over it. (view, seq) is a snapshot [I-9];
  * it is pinned by its mappings alone [I-10]. */
 struct db_view {
@@ -37,6 +45,7 @@ struct db_view {
     uint32_t active;     /* number of mem[0] */
     bool private_replay; /* of a read-only handle without a living STATE */
     uint64_t private_seq;
+    struct db_seen seen; /* of a private replay: before it began */
     struct version *version;
     unsigned mem_count;
     struct mem_index *mem[]; /* newest first */
@@ -122,13 +131,7 @@ struct shale_db {
     /* open write transactions, under group_mutex */
     struct shale_txn *txns;
 
-    /* read-only, private replay: under adopt_mutex */
-    struct db_seen {
-        ino_t state_ino; /* 0: there was none */
-        bool mapped;     /* by this handle: then these two are its words */
-        uint64_t magic, generation;
-        uint64_t manifest;
-    } seen;
+    /* read-only: under adopt_mutex */
     struct state_map old_states[8]; /* replaced files of STATE, mapped until close */
     unsigned old_state_count;
 
@@ -327,7 +330,10 @@ int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STAT
 /* A read-only handle: attaches to a STATE that is in order (*view NULL), else replays the log into a view of
  * its own. */
 int db_replay_private(shale_db *db, struct db_view **view);
-bool db_replay_still_good(shale_db *db); /* nothing moved since */
+/* Is it another version, or another STATE, than when the replay began? */
+bool db_replay_moved(shale_db *db, const struct db_view *view);
+/* Does the view hold everything that has been committed? */
+bool db_replay_still_good(shale_db *db, const struct db_view *view);
 
 /* ---- clean.c ---- */
 

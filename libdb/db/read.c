@@ -212,7 +212,7 @@ static int check_read(shale_db *db, const shale_snapshot *snap, const void *key,
 static bool view_is_stale(shale_db *db, struct db_view *view)
 {
     if (view->private_replay) {
-        return atomic_load_explicit(&db->current, memory_order_acquire) != view || !db_replay_still_good(db);
+        return db_replay_moved(db, view);
     }
     return atomic_load_explicit(&db->state->epoch, memory_order_acquire) != view->epoch;
 }

@@ -342,7 +342,7 @@ int db_recover(shale_db *db)
 
 /* ---- read-only, without a STATE ---- */
 
-/* What a private picture depends on. */
+/* The manifest's length tells of a flush by a writer whose STATE this handle cannot map. */
 static int look_around(shale_db *db, struct db_seen *seen)
 {
     struct stat st;
@@ -362,24 +362,35 @@ static int look_around(shale_db *db, struct db_seen *seen)
     if (rc == SHALE_OK) {
         rc = current_read(db->dirfd, &seen->manifest);
     }
+    if (rc == SHALE_OK) {
+        char name[MANIFEST_NAME_SIZE];
+        manifest_name(seen->manifest, name);
+        rc = os_stat_at(db->dirfd, name, &st);
+        seen->length = rc == SHALE_OK ? (uint64_t)st.st_size : 0;
+        rc = rc == SHALE_NOTFOUND ? SHALE_OK : rc; /* whoever loads it says what that means */
+    }
     return rc;
 }
 
 static bool same_look(const struct db_seen *a, const struct db_seen *b)
 {
     return a->state_ino == b->state_ino && a->mapped == b->mapped && a->magic == b->magic &&
-           a->generation == b->generation && a->manifest == b->manifest;
+           a->generation == b->generation && a->manifest == b->manifest && a->length == b->length;
 }
 
-/* A STATE that is there but could not be mapped may have become usable, and nothing would tell. */
-bool db_replay_still_good(shale_db *db)
+bool db_replay_moved(shale_db *db, const struct db_view *view)
 {
     struct db_seen now;
     os_mutex_lock(&db->adopt_mutex);
-    bool good =
-        look_around(db, &now) == SHALE_OK && same_look(&now, &db->seen) && (now.mapped || now.state_ino == 0);
+    bool same = look_around(db, &now) == SHALE_OK && same_look(&now, &view->seen);
     os_mutex_unlock(&db->adopt_mutex);
-    return good;
+    return !same;
+}
+
+/* A STATE that is there but could not be mapped may have become usable, and nothing would tell. */
+bool db_replay_still_good(shale_db *db, const struct db_view *view)
+{
+    return (view->seen.mapped || view->seen.state_ino == 0) && !db_replay_moved(db, view);
 }
 
 /* Maps the STATE that is there now, if it is another one than the handle has. Old mappings stay until close:
@@ -454,18 +465,20 @@ static int replay_all(shale_db *db, struct version *v, struct db_view **out)
     return SHALE_OK;
 }
 
+/* The first look comes before STATE is judged: a STATE that becomes usable after the judgement is another
+ * look. */
 int db_replay_private(shale_db *db, struct db_view **view)
 {
     for (int tries = 0;; tries++) {
         struct db_seen before, after;
         struct version *v = NULL;
+        int rc = look_around(db, &before);
         if (attach_readonly(db)) {
             memcpy(db->uuid, db->state_map.state->uuid, sizeof db->uuid);
             db->state = db->state_map.state;
             *view = NULL;
             return SHALE_OK;
         }
-        int rc = look_around(db, &before);
         if (rc == SHALE_NODB) {
             int empty = db_check_empty(db);
             return empty != SHALE_OK ? empty : err_set(SHALE_NODB, "%s: no database there", db->path);
@@ -481,7 +494,7 @@ int db_replay_private(shale_db *db, struct db_view **view)
         int again = look_around(db, &after);
         if (again == SHALE_OK && same_look(&before, &after)) {
             if (rc == SHALE_OK) {
-                db->seen = after;
+                (*view)->seen = before;
             }
             return rc;
         }

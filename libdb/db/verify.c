@@ -112,18 +112,18 @@ static int verify_memtable(struct verify *v, const struct mem_index *mem, uint64
 }
 
 /* A retired segment goes after the epoch has moved: the tuple tells that from a lost one. */
-static bool segment_is_lost(struct verify *v, uint32_t number)
+static bool segment_is_lost(struct verify *v, const struct db_view *view, uint32_t number)
 {
     struct state_view tuple;
-    if (v->db->state == NULL) {
-        return db_replay_still_good(v->db);
+    if (view->private_replay) {
+        return !db_replay_moved(v->db, view);
     }
     state_load_tuple(v->db->state, &tuple);
     return tuple.oldest <= number;
 }
 
 /* The name and the header, which this handle has not looked at since it mapped the segment. */
-static int verify_segment(struct verify *v, uint32_t number)
+static int verify_segment(struct verify *v, const struct db_view *view, uint32_t number)
 {
     struct wal_segment *again = NULL;
     char name[WAL_NAME_SIZE];
@@ -133,7 +133,7 @@ static int verify_segment(struct verify *v, uint32_t number)
         return rc;
     }
     wal_name(number, name);
-    return segment_is_lost(v, number) ? err_set(SHALE_CORRUPT, "%s is missing", name) : SHALE_OK;
+    return segment_is_lost(v, view, number) ? err_set(SHALE_CORRUPT, "%s is missing", name) : SHALE_OK;
 }
 
 static int verify_log(struct verify *v, const struct db_view *view, uint64_t seq)
@@ -141,7 +141,7 @@ static int verify_log(struct verify *v, const struct db_view *view, uint64_t seq
     uint64_t last = view->version->last_seq;
     int rc = SHALE_OK;
     for (unsigned i = view->mem_count; rc == SHALE_OK && i-- > 0;) {
-        rc = note(v, verify_segment(v, view->mem[i]->seg->number));
+        rc = note(v, verify_segment(v, view, view->mem[i]->seg->number));
         if (rc == SHALE_OK) {
             rc = verify_memtable(v, view->mem[i], seq, &last);
         }

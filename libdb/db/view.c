@@ -385,7 +385,7 @@ void db_view_leave(shale_db *db, struct db_guard *g)
 
 int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq)
 {
-    for (;;) {
+    for (bool adopted = false;; adopted = true) {
         struct db_view *v = hold_current(db, g);
         if (BASE_LIKELY(v != NULL && !v->private_replay)) {
             const struct state *s = db->state;
@@ -397,7 +397,8 @@ int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq)
                     return SHALE_OK;
                 }
             }
-        } else if (v != NULL && db_replay_still_good(db)) {
+        } else if (v != NULL &&
+                   (adopted || db_replay_still_good(db, v))) { /* replayed within this call: good */
             *seq = v->private_seq;
             return SHALE_OK;
         }

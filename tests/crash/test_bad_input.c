@@ -73,6 +73,34 @@ START_TEST(h27_readable_but_not_writable)
 }
 END_TEST
 
+/* h27: a STATE that it may not map tells it nothing, neither that a writer lives nor that none does. */
+START_TEST(h27_state_may_not_be_read)
+{
+    struct agent nobody = {0};
+    uid_t uid = getuid() == 0 ? 65534 : 0;
+    char path[PATH_MAX], **names = scratch_names(scene.dir, "");
+    for (char **p = names; *p != NULL; p++) {
+        snprintf(path, sizeof path, "%s/%s", scene.dir, *p);
+        ck_assert_int_eq(chmod(path, strcmp(*p, "STATE") == 0 ? 0 : 0755), 0);
+    }
+    scratch_names_free(names);
+    ck_assert_int_eq(chmod(scene.dir, 0755), 0);
+    agent_start_as(&nobody, 1, uid);
+    agent_must(&nobody, "open %s readonly=1", scene.dir);
+    ck_assert_int_eq(atoi(agent_must(&nobody, "scan")), TABLED + LOGGED);
+    agent_must(&scene.agent, "open %s mode=0644", scene.dir);
+    for (unsigned i = 0; i < 3; i++) {
+        agent_must(&scene.agent, "put new %u", i);
+        ck_assert_int_eq(atoi(agent_must(&nobody, "get new")), (int)i);
+        agent_must(&scene.agent, "flush");
+        ck_assert_int_eq(atoi(agent_must(&nobody, "get new")), (int)i);
+    }
+    agent_must(&scene.agent, "close");
+    agent_quit(&nobody);
+    ck_assert_int_eq(chmod(scene.dir, 0700), 0);
+}
+END_TEST
+
 START_TEST(not_a_database)
 {
     char *other = scratch_dir("other");
@@ -392,6 +420,7 @@ static Suite *suite(void)
     tcase_add_test(t, parent_directory_is_missing);
     tcase_add_test(t, without_permission);
     tcase_add_test(t, h27_readable_but_not_writable);
+    tcase_add_test(t, h27_state_may_not_be_read);
     tcase_add_test(t, not_a_database);
     tcase_add_test(t, current_missing_is_not_an_empty_database);
     tcase_add_test(t, current_garbled);

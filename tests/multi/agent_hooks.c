@@ -18,7 +18,7 @@ static _Atomic uint32_t plan_mark;
 static _Atomic int64_t plan_left;
 
 enum { ANY_OP = -2 };
-enum { HOW_ERRNO, HOW_DIE, HOW_SHORT };
+enum { HOW_ERRNO, HOW_DIE, HOW_SHORT, HOW_PARK };
 
 static _Atomic int door_op = -1;
 static _Atomic int door_how;
@@ -26,6 +26,17 @@ static _Atomic int door_errno;
 static _Atomic int64_t door_left;
 static _Atomic bool door_always;
 static _Atomic uint64_t door_hits;
+
+static void park(uint32_t what)
+{
+    atomic_store(&row->let_go, 0);
+    atomic_store(&row->parked, what);
+    while (atomic_load(&row->let_go) == 0) {
+        struct timespec nap = {0, 500000};
+        nanosleep(&nap, NULL); /* not os_nap: its audit would object, and rightly, to sleeping here */
+    }
+    atomic_store(&row->parked, 0);
+}
 
 static void at_mark(enum os_mark mark)
 {
@@ -39,13 +50,7 @@ static void at_mark(enum os_mark mark)
     if (p == PLAN_DIE) {
         kill(getpid(), SIGKILL);
     }
-    atomic_store(&row->let_go, 0);
-    atomic_store(&row->parked, mark + 1);
-    while (atomic_load(&row->let_go) == 0) {
-        struct timespec nap = {0, 500000};
-        nanosleep(&nap, NULL); /* not os_nap: its audit would object, and rightly, to sleeping here */
-    }
-    atomic_store(&row->parked, 0);
+    park(mark + 1);
 }
 
 static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
@@ -63,6 +68,9 @@ static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, siz
     int how = atomic_load(&door_how);
     if (how == HOW_DIE) {
         kill(getpid(), SIGKILL);
+    } else if (how == HOW_PARK) {
+        park(OS_MARK_COUNT + 1);
+        return 0;
     } else if (how == HOW_SHORT) {
         if (length != NULL && (op == OS_OP_READ || op == OS_OP_WRITE)) {
             *length = (*length + 1) / 2;
@@ -140,8 +148,9 @@ static void hook_errno(struct agent_self *a, const struct agent_line *line)
     agent_status(SHALE_INVALID);
 }
 
-/* call-at N ERRNO|die|short: the n-th call of whatever kind from now fails; or the process is gone before it;
- * or, if it is one that moves bytes, it moves half of them. */
+/* call-at N ERRNO|die|short|park: the n-th call of whatever kind from now fails; or the process is gone
+ * before it; or, if it is one that moves bytes, it moves half of them; or the thread sleeps before it, as at
+ * a mark. */
 static void hook_call(struct agent_self *a, const struct agent_line *line)
 {
     (void)a;
@@ -149,10 +158,12 @@ static void hook_call(struct agent_self *a, const struct agent_line *line)
     atomic_store(&door_left, atoll(line->word[0]));
     atomic_store(&door_how, strcmp(line->word[1], "die") == 0     ? HOW_DIE
                             : strcmp(line->word[1], "short") == 0 ? HOW_SHORT
+                            : strcmp(line->word[1], "park") == 0  ? HOW_PARK
                                                                   : HOW_ERRNO);
     atomic_store(&door_errno, atoi(line->word[1]));
     atomic_store(&door_always, false);
     atomic_store(&door_hits, 0);
+    atomic_store(&row->parked, 0);
     atomic_store_explicit(&door_op, ANY_OP, memory_order_release);
     agent_status(SHALE_OK);
 }

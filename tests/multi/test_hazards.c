@@ -282,6 +282,37 @@ START_TEST(h31_views_do_not_move_under_two_writers)
 END_TEST
 
 /* An opener killed while it makes the shared state: the next one starts over. */
+/* A reader that began to look while a writer recovered, and looked on when the writer was done: whatever call
+ * it was late at, it must not believe its own picture beside a living writer. */
+START_TEST(h27_readonly_looks_while_a_recovery_ends)
+{
+    start(&a, 0, "");
+    agent_must(&a, "put k 0");
+    start(&c, 2, "readonly=1");
+    bool late = true;
+    for (unsigned n = 1; late; n++) {
+        ck_assert_uint_lt(n, 200);
+        agent_kill(&a);
+        agent_start(&a, 0);
+        char command[PATH_MAX + 16];
+        snprintf(command, sizeof command, "open %s", dir);
+        park(&a, "RECOVER", 4, command);
+        agent_must(&c, "call-at %u park", n);
+        agent_tell(&c, "get k");
+        late = agent_parked(&c, 20000);
+        agent_unpark(&a);
+        agent_done(&a);
+        agent_unpark(&c);
+        ck_assert_int_eq(atoi(agent_done(&c)), (int)n - 1);
+        agent_must(&c, "errno-off");
+        agent_must(&a, "put k %u", n);
+        ck_assert_int_eq(atoi(agent_must(&c, "get k")), (int)n);
+    }
+    agent_quit(&a);
+    agent_quit(&c);
+}
+END_TEST
+
 START_TEST(h1_opener_killed_while_it_makes_the_state)
 {
     static const char *const marks[] = {"OPEN", "RECOVER", "SLOT", "PREPARE"};
@@ -395,6 +426,7 @@ static Suite *suite(void)
     tcase_add_test(t, h20_garbage_collection_spares_unfinished_output);
     tcase_add_test(t, h21_mapped_segment_is_not_recycled);
     tcase_add_test(t, h31_views_do_not_move_under_two_writers);
+    tcase_add_test(t, h27_readonly_looks_while_a_recovery_ends);
     tcase_add_test(t, h1_opener_killed_while_it_makes_the_state);
     tcase_add_test(t, h1_others_wait_for_the_initialiser);
     tcase_add_test(t, h19_killed_while_claiming_a_row_or_queueing);
