@@ -1,12 +1,7 @@
 /* fuzz_dump.c - arbitrary bytes as a dump: an error or records, never a crash; and what was read is written
- * and read again the same, in both formats. With FUZZ_MAIN it replays the files it is given. */
+ * and read again the same, in both formats. */
 #include "../../tools/dumpfile.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static FILE *open_bytes(const void *data, size_t size)
 {
@@ -68,21 +63,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fclose(r.file);
     return 0;
 }
-
-#ifdef FUZZ_MAIN
-int main(int argc, char **argv)
-{
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (f == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t n = fread(bytes, 1, sizeof bytes, f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(bytes, n);
-    }
-    return 0;
-}
-#endif

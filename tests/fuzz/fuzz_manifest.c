@@ -6,49 +6,29 @@
  */
 #include "version/manifest.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define must(c)                                                                                              \
-    do {                                                                                                     \
-        if (!(c)) {                                                                                          \
-            (void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #c);                            \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
+#include "fuzz.h"
 
 static int dirfd = -1;
-static char dir[] = "/tmp/shale-fuzz-XXXXXX";
-
-static void clean_up(void)
-{
-    (void)os_unlink(dirfd, "MANIFEST-000001");
-    (void)os_unlink(dirfd, "MANIFEST-000002");
-    (void)os_unlink(dirfd, CURRENT_NAME);
-    (void)rmdir(dir);
-}
 
 static void put_file(const char *name, const void *data, size_t size)
 {
     int fd = -1;
-    must(os_open(dirfd, name, O_RDWR | O_CREAT, 0600, &fd) == SHALE_OK);
-    must(os_truncate(fd, 0) == SHALE_OK);
-    must(size == 0 || os_pwrite(fd, data, size, 0) == SHALE_OK);
+    fuzz_must(os_open(dirfd, name, O_RDWR | O_CREAT, 0600, &fd) == SHALE_OK);
+    fuzz_must(os_truncate(fd, 0) == SHALE_OK);
+    fuzz_must(size == 0 || os_pwrite(fd, data, size, 0) == SHALE_OK);
     os_close(&fd);
 }
 
 static char *printed(const struct version *v)
 {
     struct buf out = {0};
-    must(version_print(v, &out) == SHALE_OK && buf_append(&out, "", 1) == SHALE_OK);
+    fuzz_must(version_print(v, &out) == SHALE_OK && buf_append(&out, "", 1) == SHALE_OK);
     char *end = strchr((char *)out.data, '\n'); /* the first line begins with the file's name and length */
     char *comma = strchr((char *)out.data, ',');
-    must(end != NULL && comma != NULL && comma < end);
+    fuzz_must(end != NULL && comma != NULL && comma < end);
     char *text = strdup(comma);
     buf_release(&out);
-    must(text != NULL);
+    fuzz_must(text != NULL);
     return text;
 }
 
@@ -58,10 +38,10 @@ static void round_trip(struct version *v)
     struct version *again = NULL;
     uint64_t length;
     (void)os_unlink(dirfd, CURRENT_NAME);
-    must(manifest_create(dirfd, 2, v, 0600, &length) == SHALE_OK);
-    must(manifest_load(dirfd, 2, length, &again) == SHALE_OK);
+    fuzz_must(manifest_create(dirfd, 2, v, 0600, &length) == SHALE_OK);
+    fuzz_must(manifest_load(dirfd, 2, length, &again) == SHALE_OK);
     char *a = printed(v), *b = printed(again);
-    must(strcmp(a, b) == 0);
+    fuzz_must(strcmp(a, b) == 0);
     free(a);
     free(b);
     version_unref(again);
@@ -71,13 +51,13 @@ static void load(uint64_t length)
 {
     struct version *v = NULL;
     int st = manifest_load(dirfd, 1, length, &v);
-    must(st == SHALE_OK || st == SHALE_CORRUPT || st == SHALE_MISMATCH);
+    fuzz_must(st == SHALE_OK || st == SHALE_CORRUPT || st == SHALE_MISMATCH);
     if (st == SHALE_OK) {
         uint32_t first, count;
-        must(version_check(v) == SHALE_OK);
+        fuzz_must(version_check(v) == SHALE_OK);
         for (unsigned level = 0; level < VERSION_LEVELS; level++) {
             version_overlap(v, level, slice_make("k", 1), slice_make("m", 1), &first, &count);
-            must(first <= v->level[level].count && count <= v->level[level].count - first);
+            fuzz_must(first <= v->level[level].count && count <= v->level[level].count - first);
             (void)(level > 0 ? version_find(v, level, slice_make("key", 3)) : NULL);
         }
         round_trip(v);
@@ -94,20 +74,20 @@ static void forge(const uint8_t *data, size_t size, bool based)
     struct buf file = {0};
     empty.options = (struct version_options){4096, 1 << 20, 10, SHALE_COMPRESS_LZ4, 10, "bytes"};
     manifest_make_header(&empty, 1, &h);
-    must(buf_append(&file, &h, sizeof h) == SHALE_OK);
+    fuzz_must(buf_append(&file, &h, sizeof h) == SHALE_OK);
     if (based) {
         size_t at;
-        must(manifest_begin_record(&file, &at) == SHALE_OK &&
-             manifest_put_version(&file, &empty) == SHALE_OK);
-        must(manifest_seal_record(&file, at, MANIFEST_WHOLE, 1, sizeof h) == SHALE_OK);
+        fuzz_must(manifest_begin_record(&file, &at) == SHALE_OK &&
+                  manifest_put_version(&file, &empty) == SHALE_OK);
+        fuzz_must(manifest_seal_record(&file, at, MANIFEST_WHOLE, 1, sizeof h) == SHALE_OK);
     }
     while (size >= 3) {
         size_t at, offset = file.size, length = (size_t)data[0] | ((size_t)(data[1] & 15) << 8);
         uint32_t kind = data[1] >> 4;
         length = length < size - 2 ? length : size - 2;
-        must(manifest_begin_record(&file, &at) == SHALE_OK);
-        must(buf_append(&file, data + 2, length) == SHALE_OK);
-        must(manifest_seal_record(&file, at, kind, 1, offset) == SHALE_OK);
+        fuzz_must(manifest_begin_record(&file, &at) == SHALE_OK);
+        fuzz_must(buf_append(&file, data + 2, length) == SHALE_OK);
+        fuzz_must(manifest_seal_record(&file, at, kind, 1, offset) == SHALE_OK);
         data += 2 + length;
         size -= 2 + length;
     }
@@ -127,7 +107,7 @@ static void look_at_state(const uint8_t *data, size_t size)
     memset(&s, 0, sizeof s);
     memcpy(&s, data, size < sizeof s ? size : sizeof s);
     int st = state_check(&m, &lock);
-    must(st == SHALE_OK || st == SHALE_NOTFOUND || st == SHALE_MISMATCH);
+    fuzz_must(st == SHALE_OK || st == SHALE_NOTFOUND || st == SHALE_MISMATCH);
     state_load_tuple(&s, &t);
     state_sum(&s, &totals);
 }
@@ -135,10 +115,7 @@ static void look_at_state(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint64_t number;
-    if (dirfd < 0) {
-        must(mkdtemp(dir) != NULL && os_open_dir(dir, &dirfd) == SHALE_OK);
-        (void)atexit(clean_up);
-    }
+    dirfd = fuzz_dirfd();
     if (size == 0) {
         return 0;
     }
@@ -160,27 +137,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     return 0;
 }
-
-#ifdef FUZZ_MAIN
-/* Replays the files that it is given; without any, bytes of its own. */
-int main(int argc, char **argv)
-{
-    static uint8_t bytes[1 << 16];
-    uint64_t rng = 1;
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        must(f != NULL);
-        size_t size = fread(bytes, 1, sizeof bytes, f);
-        (void)fclose(f);
-        (void)LLVMFuzzerTestOneInput(bytes, size);
-    }
-    for (int i = 0; argc == 1 && i < 4000; i++) {
-        size_t size = prng_next(&rng) % 200;
-        for (size_t k = 0; k < size; k++) {
-            bytes[k] = (uint8_t)(prng_next(&rng) % (k % 3 == 0 ? 8 : 256));
-        }
-        (void)LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

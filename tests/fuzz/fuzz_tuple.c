@@ -1,23 +1,9 @@
 /* fuzz_tuple.c - any bytes as a packed tuple, and as the text of one.
  *
  * Bytes: an error, or a tuple that reads element by element to its end, whose text is packed as the same
- * bytes again. Text: an error within it, or a tuple whose own text means the same. With FUZZ_MAIN it replays
- * the files it is given.
+ * bytes again. Text: an error within it, or a tuple whose own text means the same.
  */
-#include <shale/tuple.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void demand(bool holds)
-{
-    if (!holds) {
-        abort();
-    }
-}
+#include "fuzz.h"
 
 /* The text of packed bytes, or NULL where they are none. */
 static char *text_of(const void *packed, size_t len)
@@ -27,17 +13,17 @@ static char *text_of(const void *packed, size_t len)
     if (rc == SHALE_CORRUPT) {
         return NULL;
     }
-    demand(rc == SHALE_TOOBIG);
+    fuzz_must(rc == SHALE_TOOBIG);
     char *text = malloc(need + 1);
-    demand(text != NULL && shale_tuple_format(packed, len, text, need + 1, NULL) == SHALE_OK &&
-           strlen(text) == need);
+    fuzz_must(text != NULL && shale_tuple_format(packed, len, text, need + 1, NULL) == SHALE_OK &&
+              strlen(text) == need);
     return text;
 }
 
 static shale_tuple *parsed(const char *text)
 {
     shale_tuple *t = NULL;
-    demand(shale_tuple_create(&t) == SHALE_OK && shale_tuple_parse(text, t, NULL) == SHALE_OK);
+    fuzz_must(shale_tuple_create(&t) == SHALE_OK && shale_tuple_parse(text, t, NULL) == SHALE_OK);
     return t;
 }
 
@@ -46,15 +32,15 @@ static bool read_all(const void *packed, size_t len, unsigned depth)
 {
     shale_tuple_reader *r = NULL;
     shale_element e = {.size = sizeof e};
-    demand(shale_tuple_reader_create(packed, len, &r) == SHALE_OK);
+    fuzz_must(shale_tuple_reader_create(packed, len, &r) == SHALE_OK);
     int rc;
     while ((rc = shale_tuple_read(r, &e)) == SHALE_OK) {
-        demand(e.type >= SHALE_TYPE_NULL && e.type <= SHALE_TYPE_VERSIONSTAMP && e.len <= len);
+        fuzz_must(e.type >= SHALE_TYPE_NULL && e.type <= SHALE_TYPE_VERSIONSTAMP && e.len <= len);
         if (e.type == SHALE_TYPE_NESTED && depth != 0) {
-            demand(read_all(e.data, e.len, depth - 1)); /* the outer reader has checked it */
+            fuzz_must(read_all(e.data, e.len, depth - 1)); /* the outer reader has checked it */
         }
     }
-    demand(rc == SHALE_NOTFOUND || rc == SHALE_CORRUPT);
+    fuzz_must(rc == SHALE_NOTFOUND || rc == SHALE_CORRUPT);
     shale_tuple_reader_destroy(r);
     return rc == SHALE_NOTFOUND;
 }
@@ -69,12 +55,13 @@ static bool has_long_form(const void *packed, size_t len)
 static void as_bytes(const uint8_t *data, size_t size)
 {
     char *text = text_of(data, size);
-    demand(read_all(data, size, 16) == (text != NULL));
+    fuzz_must(read_all(data, size, 16) == (text != NULL));
     if (text != NULL) {
         size_t len;
         shale_tuple *t = parsed(text);
         const void *again = shale_tuple_data(t, &len);
-        demand((len == size && (size == 0 || memcmp(again, data, size) == 0)) || has_long_form(data, size));
+        fuzz_must((len == size && (size == 0 || memcmp(again, data, size) == 0)) ||
+                  has_long_form(data, size));
         shale_tuple_destroy(t);
         free(text);
     }
@@ -85,7 +72,7 @@ static void as_text(const uint8_t *data, size_t size)
     char *text = malloc(size + 1);
     size_t at = SIZE_MAX, len, again;
     shale_tuple *t = NULL;
-    demand(text != NULL && shale_tuple_create(&t) == SHALE_OK);
+    fuzz_must(text != NULL && shale_tuple_create(&t) == SHALE_OK);
     if (size != 0) {
         memcpy(text, data, size);
     }
@@ -93,14 +80,14 @@ static void as_text(const uint8_t *data, size_t size)
     if (shale_tuple_parse(text, t, &at) == SHALE_OK) {
         const void *packed = shale_tuple_data(t, &len);
         char *printed = text_of(packed, len);
-        demand(printed != NULL && read_all(packed, len, 16));
+        fuzz_must(printed != NULL && read_all(packed, len, 16));
         shale_tuple *u = parsed(printed);
         const void *same = shale_tuple_data(u, &again);
-        demand(again == len && memcmp(same, packed, len) == 0);
+        fuzz_must(again == len && memcmp(same, packed, len) == 0);
         shale_tuple_destroy(u);
         free(printed);
     } else {
-        demand(at <= size);
+        fuzz_must(at <= size);
     }
     shale_tuple_destroy(t);
     free(text);
@@ -112,21 +99,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     as_text(data, size);
     return 0;
 }
-
-#ifdef FUZZ_MAIN
-int main(int argc, char **argv)
-{
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (f == NULL) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t n = fread(bytes, 1, sizeof bytes, f);
-        (void)fclose(f);
-        LLVMFuzzerTestOneInput(bytes, n);
-    }
-    return 0;
-}
-#endif

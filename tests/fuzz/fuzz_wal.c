@@ -2,16 +2,13 @@
  *
  * The input's first byte says which. A segment of bytes must be walked without a read out of bounds; a record
  * among them whose checksum is made to fit must be taken apart, and indexed, just as safely; an index of
- * bytes must give misses or SHALE_CORRUPT. Built with FUZZ_MAIN it replays the files that it is given.
+ * bytes must give misses or SHALE_CORRUPT.
  */
 #include "mem/mem.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #define SIZE (64u << 10)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A segment in plain memory, which ends where the mapping would: a sanitizer sees every byte beyond. Its salt
  * depends on every byte: a fuzzer that sees what a checksum is compared with, and writes it there, has not
@@ -104,27 +101,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     free(seg.map);
     return 0;
 }
-
-#ifdef FUZZ_MAIN
-static int replay(const char *path)
-{
-    static uint8_t bytes[1 << 20];
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) {
-        perror(path);
-        return 1;
-    }
-    size_t n = fread(bytes, 1, sizeof bytes, f);
-    (void)fclose(f);
-    return LLVMFuzzerTestOneInput(bytes, n);
-}
-
-int main(int argc, char **argv)
-{
-    int rc = 0;
-    for (int i = 1; i < argc; i++) {
-        rc |= replay(argv[i]);
-    }
-    return rc;
-}
-#endif

@@ -77,6 +77,17 @@ void oracle_delete(struct oracle *o, struct slice key)
     change(o, key, true, slice_make("", 0));
 }
 
+void oracle_undo(struct oracle *o, uint64_t at)
+{
+    for (size_t i = 0; i < o->count; i++) {
+        struct oracle_key *k = &o->keys[i];
+        while (k->count != 0 && k->versions[k->count - 1].tick > at) {
+            buf_release(&k->versions[--k->count].value);
+        }
+    }
+    o->tick = at;
+}
+
 static const struct oracle_version *version_at(const struct oracle_key *k, uint64_t at)
 {
     for (size_t i = k->count; i-- > 0;) {

@@ -28,6 +28,8 @@ struct oracle {
 void oracle_release(struct oracle *o);
 void oracle_put(struct oracle *o, struct slice key, struct slice value);
 void oracle_delete(struct oracle *o, struct slice key);
+/* As if nothing had been done since the tick. */
+void oracle_undo(struct oracle *o, uint64_t at);
 /* The value at a tick; false: none. */
 bool oracle_get(const struct oracle *o, uint64_t at, struct slice key, struct slice *value);
 size_t oracle_count(const struct oracle *o, uint64_t at);
