@@ -14,8 +14,8 @@
  * that one woken.
  * 2. Else n = ++next, and the ticket n is locked.
  * 3. n is the head when no live ticket stands between max(served, skip_below) and n. Everybody else sleeps on
- * its wake word, and looks again after 50 ms, because all before it may have been killed at once; the head
- * looks every 2 ms, because a holder that is killed wakes nobody. (From rank 250 on it is 0.2 ms times the
+ * its wake word, and looks again after 25 ms, because all before it may have been killed at once; the head
+ * looks every 2 ms, because a holder that is killed wakes nobody. (From rank 125 on it is 0.2 ms times the
  * rank, at most 1 s; and far behind, who was not woken looks first whether the lock is free at all, which is
  * cheaper than looking through thousands of tickets.) A waiter that finds n <= served was overtaken, between
  * number and ticket or while it was stopped: nobody will wake it and newcomers do not see it, so it tries the
@@ -44,7 +44,7 @@
 #include "lockq/waiter.h"
 
 #define HEAD_LOOK_NS      2000000  /* the head's sleep while the lock is held */
-#define LOOK_NS           50000000 /* of those behind the head */
+#define LOOK_NS           25000000 /* of those behind the head */
 #define RANK_LOOK_NS      200000   /* times the rank, where that is more */
 #define LOOK_MAX_NS       1000000000
 #define FAR               16     /* this rank and more look at the lock before they look at the tickets */
