@@ -210,9 +210,25 @@ int buf_printf(struct buf *b, const char *fmt, ...) BASE_PRINTF(2, 3);
 
 /* An allocation that sets SHALE_NOMEM's text when it fails. */
 void *base_alloc(size_t size);
+void *base_alloc_aligned(size_t alignment, size_t size); /* size is rounded up to the alignment */
 void *base_calloc(size_t n, size_t size);
 void *base_realloc(void *p, size_t size);
 char *base_strdup(const char *s);
+
+/* Every allocation of the library passes here in test builds: true, and it is refused. Set before any thread
+ * runs. */
+#ifdef SHALE_DEBUG
+extern bool (*base_alloc_hook)(void);
+static inline bool base_alloc_refused(void)
+{
+    return BASE_UNLIKELY(base_alloc_hook != NULL) && base_alloc_hook();
+}
+#else
+static inline bool base_alloc_refused(void)
+{
+    return false;
+}
+#endif
 
 /* ---- small random numbers, for jitter and tests; seed it with anything ---- */
 static inline uint64_t prng_next(uint64_t *state)

@@ -13,20 +13,31 @@ static void *alloc_check(void *p, size_t n, size_t size)
     return p;
 }
 
+#ifdef SHALE_DEBUG
+bool (*base_alloc_hook)(void);
+#endif
+
 /* A size of 0 gets one byte: NULL always means failure. */
 void *base_alloc(size_t size)
 {
-    return alloc_check(malloc(size != 0 ? size : 1), 1, size);
+    return alloc_check(base_alloc_refused() ? NULL : malloc(size != 0 ? size : 1), 1, size);
+}
+
+void *base_alloc_aligned(size_t alignment, size_t size)
+{
+    size_t rounded = (size_t)align_up(size, alignment);
+    return alloc_check(base_alloc_refused() ? NULL : aligned_alloc(alignment, rounded), 1, size);
 }
 
 void *base_calloc(size_t n, size_t size)
 {
-    return alloc_check(n != 0 && size != 0 ? calloc(n, size) : calloc(1, 1), n, size);
+    void *p = base_alloc_refused() ? NULL : n != 0 && size != 0 ? calloc(n, size) : calloc(1, 1);
+    return alloc_check(p, n, size);
 }
 
 void *base_realloc(void *p, size_t size)
 {
-    return alloc_check(realloc(p, size != 0 ? size : 1), 1, size);
+    return alloc_check(base_alloc_refused() ? NULL : realloc(p, size != 0 ? size : 1), 1, size);
 }
 
 char *base_strdup(const char *s)

@@ -124,8 +124,8 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
         os_random(&db->owner, sizeof db->owner);
     } while (db->owner == 0);
     db->path = base_strdup(dir);
-    db->own_row = aligned_alloc(BASE_CACHELINE, align_up(sizeof *db->own_row, BASE_CACHELINE));
-    db->hazards = aligned_alloc(128, DB_MAX_HAZARDS * sizeof *db->hazards);
+    db->own_row = base_alloc_aligned(BASE_CACHELINE, sizeof *db->own_row);
+    db->hazards = base_alloc_aligned(128, DB_MAX_HAZARDS * sizeof *db->hazards);
     db->cache = cache_ref(options->cache_bytes);
     if (db->path == NULL || db->own_row == NULL || db->hazards == NULL || db->cache == NULL) {
         db_unref(db);

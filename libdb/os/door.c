@@ -13,6 +13,22 @@ static const char *const mark_names[] = {
 #undef X
 };
 
+#ifdef SHALE_DEBUG
+void (*os_point_hook)(const struct os_point *const *point);
+
+/* The linker's names for the ends of the section; weak: a program may be linked without any point. */
+#define LINKER(name) __asm__(name) __attribute__((weak, visibility("hidden")))
+extern const struct os_point *const os_points_begin[] LINKER("__start_os_points");
+extern const struct os_point *const os_points_end[] LINKER("__stop_os_points");
+
+const struct os_point *const *os_points(size_t *count)
+{
+    /* cppcheck-suppress comparePointers */
+    *count = (size_t)(os_points_end - os_points_begin);
+    return os_points_begin;
+}
+#endif
+
 const char *os_op_name(enum os_op op)
 {
     return (unsigned)op < OS_OP_COUNT ? op_names[op] : "?";

@@ -72,7 +72,7 @@ const struct os_identity *os_self(void)
     struct self *now = atomic_load_explicit(&newest, memory_order_acquire);
     while (now == NULL || now->id.pid != getpid()) {
         if (mine == NULL) {
-            mine = malloc(sizeof *mine);
+            mine = base_alloc_refused() ? NULL : malloc(sizeof *mine);
             if (mine == NULL) {
                 return &fallback;
             }

@@ -48,7 +48,9 @@ enum os_op {
 const char *os_op_name(enum os_op op);
 
 /* Places in the protocols where a process may be made to stop or die: named after what has just been done or
- * is about to be done. Used by the crash tests, which count them. */
+ * is about to be done. Used by the crash tests, which count them. Each os_mark() in the source is also a
+ * point of its own, in a table that the linker puts together: so a test can walk all of them, and say which
+ * it did not reach. */
 /* clang-format off */
 #define OS_MARKS(X)                                                                                          \
     X(NONE) X(APPEND) X(INSERT) X(PUBLISH) X(UNLOCK) X(ROTATE) X(PREPARE) X(FLUSH) X(COMPACT)                \
@@ -78,6 +80,27 @@ static inline void os_mark(enum os_mark mark)
         os_mark_hook(mark);
     }
 }
+/* The point's hook is told before the mark's. The table has a pointer a point, so that nothing lies between
+ * two of them. */
+struct os_point {
+    const char *file, *function;
+    unsigned line;
+};
+extern void (*os_point_hook)(const struct os_point *const *point);
+const struct os_point *const *os_points(size_t *count);
+static inline void os_mark_at(enum os_mark mark, const struct os_point *const *point)
+{
+    if (BASE_UNLIKELY(os_point_hook != NULL)) {
+        os_point_hook(point);
+    }
+    os_mark(mark);
+}
+#define os_mark(mark)                                                                                        \
+    do {                                                                                                     \
+        static const struct os_point here_ = {__FILE__, __func__, __LINE__};                                 \
+        static const struct os_point *const point_ __attribute__((section("os_points"), used)) = &here_;     \
+        os_mark_at(mark, &point_);                                                                           \
+    } while (0)
 #else
 static inline int os_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {

@@ -103,7 +103,7 @@ static struct cache_block **shard_slot(const struct cache_shard *s, uint64_t has
 static void shard_grow(struct cache_shard *s)
 {
     size_t n = s->bucket_count == 0 ? CACHE_BUCKETS : s->bucket_count * 2;
-    struct cache_block **buckets = calloc(n, sizeof *buckets);
+    struct cache_block **buckets = base_alloc_refused() ? NULL : calloc(n, sizeof *buckets);
     if (buckets == NULL) {
         return;
     }
@@ -247,9 +247,8 @@ size_t cache_used(const struct cache *c)
 
 static struct cache *cache_make(struct cache *older)
 {
-    struct cache *c = aligned_alloc(BASE_CACHELINE, sizeof *c);
+    struct cache *c = base_alloc_aligned(BASE_CACHELINE, sizeof *c);
     if (c == NULL) {
-        (void)err_set(SHALE_NOMEM, "block cache: no memory");
         return NULL;
     }
     memset(c, 0, sizeof *c);

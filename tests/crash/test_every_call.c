@@ -5,6 +5,10 @@
  * there, what was not acknowledged is there whole or not at all, everything verifies, and it can be written.
  *
  * In the short form each n gets one of these ways, in turn; in the long form all.
+ *
+ * The n-th allocation of each operation is refused in the same manner. Then the process lives on: it must say
+ * SHALE_NOMEM or succeed, hold no lock afterwards, do the same on the same handle when there is memory again,
+ * and have nothing open or mapped after its close.
  */
 #include "lib/lib.h"
 
@@ -19,23 +23,23 @@ static const struct operation {
     const char *before[2];      /* what it does before */
     const char *act;            /* "open": of the directory; "checkpoint": to a copy beside it */
     unsigned before_adds, adds; /* entries, if it succeeds */
-    unsigned least;             /* calls that it must make at least: fewer, and this test tests nothing */
+    unsigned least, allocs;     /* calls and allocations at least: fewer, and this test tests nothing */
     bool cold, fresh;           /* STATE was lost; there is no database yet */
 } operations[] = {
-    {"create", NULL, {NULL}, "open", 0, 0, 40, false, true},
-    {"open, warm", NULL, {NULL}, "open", 0, 0, 20, false, false},
-    {"open, cold", NULL, {NULL}, "open", 0, 0, 60, true, false},
-    {"put", "", {NULL}, "put new 1", 0, 1, 2, false, false},
-    {"durable put", "", {NULL}, "put new 1 sync", 0, 1, 5, false, false},
-    {"batch", "", {NULL}, "batch put:new:1 put:newer:1 put:newest:1 sync", 0, 3, 5, false, false},
-    {"get", "", {NULL}, "get t00000007", 0, 0, 1, false, false},
-    {"scan", "", {NULL}, "scan", 0, 0, 1, false, false},
-    {"rotation", "", {"fill r 0 30 8000"}, "fill s 0 5 8000", 30, 5, 30, false, false},
-    {"rotation, durable", "", {"fill r 0 30 8000"}, "fill s 0 5 8000 sync", 30, 5, 40, false, false},
-    {"flush", "", {"put new 1"}, "flush", 1, 0, 30, false, false},
-    {"compaction", "", {"flush", "put new 1"}, "compact", 1, 0, 50, false, false},
-    {"checkpoint", "", {"put new 1"}, "checkpoint", 1, 0, 30, false, false},
-    {"close", "", {"put new 1"}, "close", 1, 0, 10, false, false},
+    {"create", NULL, {NULL}, "open", 0, 0, 40, 20, false, true},
+    {"open, warm", NULL, {NULL}, "open", 0, 0, 20, 25, false, false},
+    {"open, cold", NULL, {NULL}, "open", 0, 0, 60, 60, true, false},
+    {"put", "", {NULL}, "put new 1", 0, 1, 2, 0, false, false},
+    {"durable put", "", {NULL}, "put new 1 sync", 0, 1, 5, 0, false, false},
+    {"batch", "", {NULL}, "batch put:new:1 put:newer:1 put:newest:1 sync", 0, 3, 5, 1, false, false},
+    {"get", "", {NULL}, "get t00000007", 0, 0, 1, 4, false, false},
+    {"scan", "", {NULL}, "scan", 0, 0, 1, 10, false, false},
+    {"rotation", "", {"fill r 0 30 8000"}, "fill s 0 5 8000", 30, 5, 30, 100, false, false},
+    {"rotation, durable", "", {"fill r 0 30 8000"}, "fill s 0 5 8000 sync", 30, 5, 40, 100, false, false},
+    {"flush", "", {"put new 1"}, "flush", 1, 0, 30, 20, false, false},
+    {"compaction", "", {"flush", "put new 1"}, "compact", 1, 0, 50, 20, false, false},
+    {"checkpoint", "", {"put new 1"}, "checkpoint", 1, 0, 30, 4, false, false},
+    {"close", "", {"put new 1"}, "close", 1, 0, 10, 0, false, false},
 };
 
 static const char *const ways[] = {"5" /* EIO */,
@@ -77,6 +81,12 @@ static void teardown(void)
     free(template);
 }
 
+static void act_line(const struct operation *op, const char *dir, char line[PATH_MAX + 32])
+{
+    bool path = strcmp(op->act, "open") == 0, copy = strcmp(op->act, "checkpoint") == 0;
+    snprintf(line, PATH_MAX + 32, "%s %s%s", op->act, path || copy ? dir : "", copy ? "-copy" : "");
+}
+
 static void prepare(const struct operation *op, const char *dir)
 {
     if (!op->fresh) {
@@ -104,8 +114,7 @@ static unsigned act(const struct operation *op, const char *dir, unsigned n, con
 {
     char line[PATH_MAX + 32];
     unsigned hits = 1;
-    bool path = strcmp(op->act, "open") == 0, copy = strcmp(op->act, "checkpoint") == 0;
-    snprintf(line, sizeof line, "%s %s%s", op->act, path || copy ? dir : "", copy ? "-copy" : "");
+    act_line(op, dir, line);
     agent_must(&victim, "call-at %u %s", n, way);
     agent_tell(&victim, "%s", line);
     const char *answer = agent_last_words(&victim);
@@ -187,6 +196,83 @@ START_TEST(h15_h23_h36_every_call_of)
 }
 END_TEST
 
+/* ---- allocations ---- */
+
+/* No role, no named lock: nobody does anything. */
+static void no_lock_is_held(const struct operation *op, const char *dir, unsigned n)
+{
+    char path[PATH_MAX];
+    bool taken = true;
+    snprintf(path, sizeof path, "%s/LOCK", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        return;
+    }
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(os_lock_test(fd, 0, UINT64_C(1) << 62, true, &taken), SHALE_OK);
+    ck_assert_msg(!taken, "%s, allocation %u: a lock is still held", op->name, n);
+    close(fd);
+}
+
+/* What the victim says and leaves when its n-th allocation is refused, or (how) all from there on. Returns
+ * how many were. */
+static unsigned act_without_memory(const struct operation *op, const char *dir, unsigned n, const char *how)
+{
+    char line[PATH_MAX + 32];
+    act_line(op, dir, line);
+    agent_must(&victim, "alloc-at %u %s", n, how);
+    const char *answer = agent_ask(&victim, "%s", line);
+    bool done = strncmp(answer, "ok", 2) == 0;
+    ck_assert_msg(done || strncmp(answer, "SHALE_NOMEM", 11) == 0, "%s, allocation %u: %s", op->name, n,
+                  answer);
+    unsigned refused = (unsigned)atoi(agent_must(&victim, "alloc-off"));
+    ck_assert_msg(done || refused != 0, "%s failed by itself: %s", op->name, victim.answer);
+    no_lock_is_held(op, dir, n);
+    if (!done && strcmp(op->act, "close") != 0) {
+        answer = agent_ask(&victim, "%s", line);
+        ck_assert_msg(strncmp(answer, "ok", 2) == 0, "%s, allocation %u, and now there is memory: %s",
+                      op->name, n, answer);
+    }
+    return refused;
+}
+
+static bool one_alloc(const struct operation *op, unsigned n, const char *how)
+{
+    char *dir = scratch_name("alloc"), copy[PATH_MAX];
+    prepare(op, dir);
+    unsigned refused = act_without_memory(op, dir, n, how);
+    check(op, dir, n, "no memory", true); /* beside the victim, which still has it open */
+    if (strcmp(op->act, "close") != 0) {
+        agent_must(&victim, "put after 2");
+        agent_must(&victim, "close");
+    }
+    ck_assert_str_eq(agent_must(&victim, "open-files"), "0 0");
+    agent_quit(&victim);
+    snprintf(copy, sizeof copy, "%s-copy", dir);
+    (void)scratch_remove(copy);
+    (void)scratch_remove(dir);
+    free(dir);
+    return refused == 0;
+}
+
+/* The short form leaves out three of four of those behind the first thirty. */
+START_TEST(every_allocation_of)
+{
+    const struct operation *op = &operations[_i];
+    unsigned n = 1;
+    while (!one_alloc(op, n, "")) {
+        n += n < 30 ? 1 : test_times(4, 1);
+        ck_assert_uint_lt(n, 5000);
+    }
+    ck_assert_msg(n - 1 >= op->allocs, "%s allocates %u times", op->name, n - 1);
+    printf("%-18s %4u allocations\n", op->name, n - 1);
+    fflush(stdout);
+    for (unsigned i = test_times(n, 1); i < n; i++) {
+        (void)one_alloc(op, i, "always");
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("every_call");
@@ -194,6 +280,11 @@ static Suite *suite(void)
     tcase_set_timeout(t, test_times(300, 7200));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, h15_h23_h36_every_call_of, 0, (int)BASE_COUNT(operations));
+    suite_add_tcase(s, t);
+    t = tcase_create("allocations");
+    tcase_set_timeout(t, test_times(300, 7200));
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, every_allocation_of, 0, (int)BASE_COUNT(operations));
     suite_add_tcase(s, t);
     return s;
 }

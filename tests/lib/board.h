@@ -12,6 +12,7 @@
 #define BOARD_AGENTS   160
 #define BOARD_GROUPS   64
 #define BOARD_COUNTERS 8
+#define BOARD_POINTS   256
 
 struct board_agent {
     BASE_ALIGNED(64) _Atomic uint32_t mark; /* passed last */
@@ -20,6 +21,7 @@ struct board_agent {
     _Atomic uint32_t broken;                /* text is valid: it found something wrong */
     _Atomic uint64_t ops;                   /* commits, or snapshots that were checked */
     _Atomic uint64_t passed[OS_MARK_COUNT];
+    _Atomic uint64_t points[BOARD_POINTS]; /* how often it passed each (os_points) */
     char text[512];
 };
 

@@ -104,8 +104,9 @@ static void obey(struct agent_self *a, char *text)
     while (name != NULL && line.count < AGENT_WORDS && (word = strtok_r(NULL, " \n", &rest)) != NULL) {
         line.word[line.count++] = word;
     }
-    if (name == NULL || (!dispatch(a, agent_commands, name, &line) &&
-                         !dispatch(a, agent_loops, name, &line) && !dispatch(a, agent_hooks, name, &line))) {
+    if (name == NULL ||
+        (!dispatch(a, agent_commands, name, &line) && !dispatch(a, agent_loops, name, &line) &&
+         !dispatch(a, agent_hooks, name, &line) && !dispatch(a, agent_faults, name, &line))) {
         answer("USAGE no such command");
     }
 }

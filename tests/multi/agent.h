@@ -2,7 +2,7 @@
  *
  * agent.c reads lines and dispatches; agent_commands.c has one function a command on one handle;
  * agent_loops.c the workloads that run until the board says stop; agent_hooks.c parks, kills and fails at the
- * marks and doors of a debug build.
+ * marks and doors of a debug build; agent_faults.c refuses allocations, and kills at points.
  */
 #ifndef TESTS_MULTI_AGENT_H
 #define TESTS_MULTI_AGENT_H
@@ -40,7 +40,8 @@ struct agent_command {
     unsigned words; /* at least */
     void (*run)(struct agent_self *a, const struct agent_line *line);
 };
-extern const struct agent_command agent_commands[], agent_loops[], agent_hooks[]; /* NULL-terminated */
+extern const struct agent_command agent_commands[], agent_faults[], agent_loops[],
+    agent_hooks[]; /* NULL-terminated */
 
 /* "name=12" among the words: 12, or otherwise. */
 uint64_t agent_number(const struct agent_line *line, const char *name, uint64_t otherwise);
@@ -50,6 +51,8 @@ static inline shale_db *agent_db(const struct agent_self *a)
     return a->db[a->current];
 }
 void agent_hooks_set(struct agent_self *a);
+void agent_faults_set(struct agent_self *a);
+void agent_park(uint32_t what); /* sleeps until it is let go; what: for the board, not 0 */
 unsigned agent_write_flags(const struct agent_line *line);
 
 #endif

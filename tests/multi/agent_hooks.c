@@ -27,7 +27,7 @@ static _Atomic int64_t door_left;
 static _Atomic bool door_always;
 static _Atomic uint64_t door_hits;
 
-static void park(uint32_t what)
+void agent_park(uint32_t what)
 {
     atomic_store(&row->let_go, 0);
     atomic_store(&row->parked, what);
@@ -50,7 +50,7 @@ static void at_mark(enum os_mark mark)
     if (p == PLAN_DIE) {
         kill(getpid(), SIGKILL);
     }
-    park(mark + 1);
+    agent_park(mark + 1);
 }
 
 static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
@@ -69,7 +69,7 @@ static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, siz
     if (how == HOW_DIE) {
         kill(getpid(), SIGKILL);
     } else if (how == HOW_PARK) {
-        park(OS_MARK_COUNT + 1);
+        agent_park(OS_MARK_COUNT + 1);
         return 0;
     } else if (how == HOW_SHORT) {
         if (length != NULL && (op == OS_OP_READ || op == OS_OP_WRITE)) {
@@ -85,6 +85,7 @@ void agent_hooks_set(struct agent_self *a)
     row = a->row;
     os_mark_hook = at_mark;
     os_door_hook = at_door;
+    agent_faults_set(a);
 }
 
 static bool mark_by_name(const char *name, enum os_mark *mark)
