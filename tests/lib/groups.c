@@ -45,6 +45,8 @@ static size_t group_value(unsigned group, unsigned key, uint64_t c, unsigned cha
     return size;
 }
 
+_Thread_local int groups_status;
+
 static int wrong(char err[GROUPS_ERR], const char *fmt, ...) BASE_PRINTF(2, 3);
 static int wrong(char err[GROUPS_ERR], const char *fmt, ...)
 {
@@ -52,12 +54,15 @@ static int wrong(char err[GROUPS_ERR], const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err, GROUPS_ERR, fmt, ap);
     va_end(ap);
+    groups_status = SHALE_OK;
     return -1;
 }
 
 static int wrong_status(char err[GROUPS_ERR], const char *what, int status)
 {
-    return wrong(err, "%s: %s: %s", what, shale_errname(status), shale_errmsg());
+    wrong(err, "%s: %s: %s", what, shale_errname(status), shale_errmsg());
+    groups_status = status;
+    return -1;
 }
 
 /* ---- writing ---- */
@@ -278,7 +283,8 @@ static int scan(shale_iter *it, bool back, struct group_state *s, unsigned n, ch
         unsigned group, key;
         const void *name = shale_iter_key(it, &size);
         if (!group_parse(name, size, &group, &key)) {
-            if (size > 8 && memcmp(name, "counter/", 8) == 0) {
+            if ((size > 8 && memcmp(name, "counter/", 8) == 0) ||
+                (size > 5 && memcmp(name, "bulk/", 5) == 0)) {
                 continue;
             }
             return wrong(err, "a key that was never written: %.*s", (int)size, (const char *)name);
@@ -310,45 +316,75 @@ static int check_by_scan(shale_db *db, const shale_snapshot *snap, bool back, st
     return rc;
 }
 
-static void note_low(struct board *b, struct group_state *s, unsigned n)
+void groups_note_low(struct board *b, struct groups_bounds *bounds, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
         uint64_t acknowledged = atomic_load(&b->group[i].acknowledged), seen = atomic_load(&b->group[i].seen);
-        s[i] = (struct group_state){.low = acknowledged > seen ? acknowledged : seen};
+        bounds->low[i] = acknowledged > seen ? acknowledged : seen;
     }
 }
 
-static void note_high(struct board *b, struct group_state *s, unsigned n)
+void groups_note_high(struct board *b, struct groups_bounds *bounds, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        s[i].high = atomic_load(&b->group[i].started);
+        bounds->high[i] = atomic_load(&b->group[i].started);
     }
+}
+
+static int read_all(shale_db *db, const shale_snapshot *snap, struct group_state *s, unsigned n,
+                    enum groups_how how, char err[GROUPS_ERR])
+{
+    memset(s, 0, n * sizeof *s);
+    switch (how) {
+    case GROUPS_GET: return check_by_get(db, snap, s, n, err);
+    case GROUPS_MULTI: return check_by_multi_get(db, snap, s, n, err);
+    default: return check_by_scan(db, snap, how == GROUPS_SCAN_BACK, s, n, err);
+    }
+}
+
+static int judge_all(struct board *b, struct group_state *s, const struct groups_bounds *bounds, unsigned n,
+                     char err[GROUPS_ERR])
+{
+    int rc = 0;
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        s[i].low = bounds->low[i];
+        s[i].high = bounds->high[i];
+        rc = judge(&s[i], i, &b->group[i], err);
+    }
+    return rc;
+}
+
+int groups_read(shale_db *db, struct board *b, const shale_snapshot *snap, unsigned n, enum groups_how how,
+                struct groups_bounds *bounds, char err[GROUPS_ERR])
+{
+    struct group_state s[BOARD_GROUPS];
+    int rc = read_all(db, snap, s, n, how, err);
+    if (rc == 0) {
+        rc = judge_all(b, s, bounds, n, err);
+    }
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        bounds->low[i] = bounds->high[i] = (s[i].present & 1) != 0 ? s[i].found[0] : 0;
+    }
+    return rc;
 }
 
 int groups_check(shale_db *db, struct board *b, unsigned n, enum groups_how how, char err[GROUPS_ERR])
 {
-    struct group_state s[BOARD_GROUPS];
+    struct groups_bounds bounds;
     shale_snapshot *snap = NULL;
-    int rc = 0;
-    note_low(b, s, n);
+    groups_note_low(b, &bounds, n);
     if (how == GROUPS_VIEW) {
-        rc = check_by_scan(db, NULL, false, s, n, err);
-        note_high(b, s, n);
-    } else {
-        int status = shale_snapshot_create(db, &snap);
-        if (status != SHALE_OK) {
-            return wrong_status(err, "shale_snapshot_create", status);
-        }
-        note_high(b, s, n);
-        switch (how) {
-        case GROUPS_GET: rc = check_by_get(db, snap, s, n, err); break;
-        case GROUPS_MULTI: rc = check_by_multi_get(db, snap, s, n, err); break;
-        default: rc = check_by_scan(db, snap, how == GROUPS_SCAN_BACK, s, n, err); break;
-        }
+        struct group_state s[BOARD_GROUPS];
+        int rc = read_all(db, NULL, s, n, how, err);
+        groups_note_high(b, &bounds, n);
+        return rc == 0 ? judge_all(b, s, &bounds, n, err) : rc;
     }
-    for (unsigned i = 0; i < n && rc == 0; i++) {
-        rc = judge(&s[i], i, &b->group[i], err);
+    int rc = shale_snapshot_create(db, &snap);
+    if (rc != SHALE_OK) {
+        return wrong_status(err, "shale_snapshot_create", rc);
     }
+    groups_note_high(b, &bounds, n);
+    rc = groups_read(db, b, snap, n, how, &bounds, err);
     shale_snapshot_release(snap);
     return rc;
 }

@@ -18,6 +18,9 @@
 
 enum groups_how { GROUPS_GET, GROUPS_MULTI, GROUPS_SCAN, GROUPS_SCAN_BACK, GROUPS_VIEW, GROUPS_HOW_COUNT };
 
+/* The status of the library's call that made one of these return -1; SHALE_OK: the data are wrong. */
+extern _Thread_local int groups_status;
+
 /* One batch with counter c. */
 int groups_fill(shale_batch *batch, unsigned group, uint64_t c);
 /* The next counter of a group that only this process writes. */
@@ -27,6 +30,15 @@ int groups_write(shale_db *db, struct board *b, unsigned group, unsigned flags, 
 int groups_write_txn(shale_db *db, struct board *b, unsigned group, unsigned flags, char err[GROUPS_ERR]);
 /* All groups [0, n) in one snapshot (GROUPS_VIEW: in an iterator's own view). */
 int groups_check(shale_db *db, struct board *b, unsigned n, enum groups_how how, char err[GROUPS_ERR]);
+/* The same in parts, for views that are held or stored: low, then the view, then high. groups_read narrows
+ * the bounds to what it found. */
+struct groups_bounds {
+    uint64_t low[BOARD_GROUPS], high[BOARD_GROUPS];
+};
+void groups_note_low(struct board *b, struct groups_bounds *bounds, unsigned n);
+void groups_note_high(struct board *b, struct groups_bounds *bounds, unsigned n);
+int groups_read(shale_db *db, struct board *b, const shale_snapshot *snap, unsigned n, enum groups_how how,
+                struct groups_bounds *bounds, char err[GROUPS_ERR]);
 
 /* Counters: each transaction reads, adds one, writes. */
 int counters_add(shale_db *db, struct board *b, unsigned counter, unsigned flags, char err[GROUPS_ERR]);

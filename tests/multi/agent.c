@@ -97,6 +97,8 @@ static bool dispatch(struct agent_self *a, const struct agent_command *table, co
     return false;
 }
 
+const struct agent_command *agent_own;
+
 static void obey(struct agent_self *a, char *text)
 {
     struct agent_line line = {0};
@@ -105,7 +107,8 @@ static void obey(struct agent_self *a, char *text)
         line.word[line.count++] = word;
     }
     if (name == NULL ||
-        (!dispatch(a, agent_commands, name, &line) && !dispatch(a, agent_loops, name, &line) &&
+        ((agent_own == NULL || !dispatch(a, agent_own, name, &line)) &&
+         !dispatch(a, agent_commands, name, &line) && !dispatch(a, agent_loops, name, &line) &&
          !dispatch(a, agent_hooks, name, &line) && !dispatch(a, agent_faults, name, &line))) {
         answer("USAGE no such command");
     }

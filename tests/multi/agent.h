@@ -43,6 +43,8 @@ struct agent_command {
 extern const struct agent_command agent_commands[], agent_faults[], agent_loops[],
     agent_hooks[]; /* NULL-terminated */
 
+extern const struct agent_command *agent_own; /* of the test program alone; NULL: none */
+
 /* "name=12" among the words: 12, or otherwise. */
 uint64_t agent_number(const struct agent_line *line, const char *name, uint64_t otherwise);
 bool agent_flag(const struct agent_line *line, const char *name);
@@ -51,6 +53,9 @@ static inline shale_db *agent_db(const struct agent_self *a)
     return a->db[a->current];
 }
 void agent_hooks_set(struct agent_self *a);
+/* From now on the n-th call of that kind by this process fails; always: and all later ones. */
+void agent_door_shut(enum os_op op, int64_t n, int error, bool always);
+uint64_t agent_door_open(void); /* how many did */
 void agent_faults_set(struct agent_self *a);
 void agent_park(uint32_t what); /* sleeps until it is let go; what: for the board, not 0 */
 unsigned agent_write_flags(const struct agent_line *line);

@@ -129,19 +129,31 @@ static void hook_die(struct agent_self *a, const struct agent_line *line)
     set_plan(line, PLAN_DIE);
 }
 
+void agent_door_shut(enum os_op op, int64_t n, int error, bool always)
+{
+    atomic_store(&door_op, -1);
+    atomic_store(&door_left, n);
+    atomic_store(&door_errno, error);
+    atomic_store(&door_how, HOW_ERRNO);
+    atomic_store(&door_always, always);
+    atomic_store(&door_hits, 0);
+    atomic_store_explicit(&door_op, (int)op, memory_order_release);
+}
+
+uint64_t agent_door_open(void)
+{
+    atomic_store(&door_op, -1);
+    return atomic_load(&door_hits);
+}
+
 /* errno-at OP N ERRNO [always]: the n-th call from now fails; with always, all later ones too */
 static void hook_errno(struct agent_self *a, const struct agent_line *line)
 {
     (void)a;
-    atomic_store(&door_op, -1);
     for (int i = 0; i < OS_OP_COUNT; i++) {
         if (strcmp(os_op_name((enum os_op)i), line->word[0]) == 0) {
-            atomic_store(&door_left, atoll(line->word[1]));
-            atomic_store(&door_errno, atoi(line->word[2]));
-            atomic_store(&door_how, HOW_ERRNO);
-            atomic_store(&door_always, agent_flag(line, "always"));
-            atomic_store(&door_hits, 0);
-            atomic_store_explicit(&door_op, i, memory_order_release);
+            agent_door_shut((enum os_op)i, atoll(line->word[1]), atoi(line->word[2]),
+                            agent_flag(line, "always"));
             agent_status(SHALE_OK);
             return;
         }
@@ -173,8 +185,7 @@ static void hook_call(struct agent_self *a, const struct agent_line *line)
 static void hook_errno_off(struct agent_self *a, const struct agent_line *line)
 {
     (void)a, (void)line;
-    atomic_store(&door_op, -1);
-    agent_ok("%llu", (unsigned long long)atomic_load(&door_hits));
+    agent_ok("%llu", (unsigned long long)agent_door_open());
 }
 
 const struct agent_command agent_hooks[] = {
