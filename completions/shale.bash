@@ -4,7 +4,7 @@ _shale() {
     # shellcheck disable=SC2034 # _init_completion fills them all
     local cur prev words cword
     _init_completion || return
-    local commands='get put del scan load dump stat who verify compact'
+    local commands='get put del scan load dump stat who verify compact checkpoint repair'
     local all='--help --option --version --wait' own=''
 
     if [ "$cword" -eq 1 ]; then
@@ -19,6 +19,10 @@ _shale() {
             compopt -o nospace
             return
             ;;
+        --into)
+            _filedir -d
+            return
+            ;;
         -w | --wait | -l | --limit | --from | --to | --prefix) return ;;
     esac
     case ${words[1]} in
@@ -30,10 +34,12 @@ _shale() {
         stat | who) own='--json' ;;
         verify) own='--progress --quiet' ;;
         compact) own='--from --hex --progress --quiet --to --tuple' ;;
+        checkpoint) own='--progress --quiet' ;;
+        repair) own='--into --progress --quiet' ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$all $own" -- "$cur")
-    elif [ "$cword" -eq 2 ]; then
+    elif [ "$cword" -eq 2 ] || [ "${words[1]}" = checkpoint ]; then
         _filedir -d
     elif [ "${words[1]}" = load ]; then
         _filedir

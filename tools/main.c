@@ -27,10 +27,12 @@ static const struct command commands[] = {
     {"who", "", 0, 0, cmd_who, "print who has it open, and what they are doing"},
     {"verify", "", 0, 0, cmd_verify, "read and check every byte of every durable file"},
     {"compact", "", 0, 0, cmd_compact, "merge everything down to one sorted run a level"},
+    {"checkpoint", "NEW", 1, 1, cmd_checkpoint, "make a consistent copy in a new directory, by hard links"},
+    {"repair", "--into NEW", 0, 0, cmd_repair, "save what can be read of a damaged one as a new one"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
-enum { F_PREFIX = 256, F_FROM, F_TO, F_PROGRESS, F_DURABLE, F_MAPSIZE };
+enum { F_PREFIX = 256, F_FROM, F_TO, F_PROGRESS, F_DURABLE, F_INTO, F_MAPSIZE };
 struct flag {
     const char *name;
     int code; /* the short form, or one of the above */
@@ -43,6 +45,7 @@ static const struct flag flags[] = {
     {"from", F_FROM, "KEY", " scan compact ", "from this key on"},
     {"help", 'h', NULL, NULL, "this text"},
     {"hex", 'x', NULL, " get put del scan compact ", "keys and values as hexadecimal digits, in and out"},
+    {"into", F_INTO, "NEW", " repair ", "the new directory"},
     {"json", 'j', NULL, " get scan stat who ",
      "one JSON object a line; {\"b64\": ...} where the bytes are not UTF-8"},
     {"keys-only", 'k', NULL, " scan ", "keys without values"},
@@ -52,9 +55,9 @@ static const struct flag flags[] = {
     {"option", 'o', "NAME=VALUE", NULL, "any option of the library: -o memtable_bytes=16M"},
     {"prefix", F_PREFIX, "KEY", " scan ", "keys that begin so"},
     {"print", 'p', NULL, " dump ", "printable characters as they are"},
-    {"progress", F_PROGRESS, NULL, " load dump verify compact ",
+    {"progress", F_PROGRESS, NULL, " load dump verify compact checkpoint repair ",
      "a progress line even where stderr is no terminal"},
-    {"quiet", 'q', NULL, " get verify compact ", "no text for a missing key; no summary"},
+    {"quiet", 'q', NULL, " get verify compact checkpoint repair ", "no text for a missing key; no summary"},
     {"reverse", 'r', NULL, " scan ", "last key first"},
     {"to", F_TO, "KEY", " scan compact ", "up to this key, without it"},
     {"tuple", 't', NULL, " get put del scan compact ",
@@ -100,7 +103,7 @@ static int print_help(const struct command *c)
     printf("usage: shale COMMAND DIR [ARG...] [OPTION...]\nAn ordered key-value store that several processes "
            "share.\n\n");
     for (size_t i = 0; i < COMMANDS; i++) {
-        printf("  %-8s %-12s %s\n", commands[i].name, commands[i].args, commands[i].help);
+        printf("  %-10s %-12s %s\n", commands[i].name, commands[i].args, commands[i].help);
     }
     printf("\nEvery command:\n");
     print_flags(NULL);
@@ -172,6 +175,7 @@ static int set_flag(struct tool *t, int code, const char *arg, struct raw_keys *
     case F_PROGRESS: t->progress = true; break;
     case F_DURABLE: t->durable = true; break;
     case F_MAPSIZE: t->mapsize = true; break;
+    case F_INTO: t->into = arg; break;
     case F_PREFIX: raw->prefix = arg; break;
     case F_FROM: raw->from = arg; break;
     case F_TO: raw->to = arg; break;

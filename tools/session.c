@@ -39,7 +39,7 @@ static const char *hint(int status)
     } hints[] = {
         {SHALE_BUSY,
          "try again, or allow more time with --wait; lockd status shows who holds the lock and who waits"},
-        {SHALE_CORRUPT, "shale verify names the damage; restore the directory from a copy"},
+        {SHALE_CORRUPT, "restore the directory from a copy, or save what can be read with shale repair"},
         {SHALE_INUSE, "do it outside lockd run, or without the shared lock"},
         {SHALE_MISMATCH, "use the version of shale that wrote it"},
         {SHALE_NODB, "put and load make one"},
@@ -124,6 +124,12 @@ bool tool_interrupted(void)
     return caught != 0;
 }
 
+void tool_catch_signals(struct tool *t)
+{
+    interruptible = t->db;
+    catch_signals(on_signal);
+}
+
 /* ---- open, close ---- */
 
 static int open_database(struct tool *t, enum tool_access access)
@@ -154,8 +160,7 @@ int tool_open(struct tool *t, enum tool_access access, const char *threads)
         int code = tool_report(t, status, cannot_create ? "cannot create" : "cannot open");
         return cannot_create ? EX_CANTCREAT : code;
     }
-    interruptible = t->db;
-    catch_signals(on_signal);
+    tool_catch_signals(t);
     return 0;
 }
 

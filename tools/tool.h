@@ -36,6 +36,7 @@ struct tool {
     bool options_given; /* -o threads=...: the command's own choice gives way */
     bool hex, json, tuple, keys_only, reverse, no_newline, quiet, progress, print, durable, mapsize;
     struct range_arg prefix, from, to;
+    const char *into;
     uint64_t limit;
     shale_db *db;
 };
@@ -51,6 +52,8 @@ int tool_open(struct tool *t, enum tool_access access, const char *threads);
  * ended the command is raised again, so that a calling shell sees it. */
 int tool_close(struct tool *t, int status);
 bool tool_interrupted(void);
+/* tool_open does it; for long work without a handle. tool_close ends it. */
+void tool_catch_signals(struct tool *t);
 
 /* "shale: DIR: what: why (what to do)" from the library's status; returns the exit status that goes with it.
  */
@@ -89,5 +92,7 @@ int cmd_stat(struct tool *t);
 int cmd_who(struct tool *t);
 int cmd_verify(struct tool *t);
 int cmd_compact(struct tool *t);
+int cmd_checkpoint(struct tool *t);
+int cmd_repair(struct tool *t);
 
 #endif

@@ -1,29 +1,35 @@
 /* checkpoint.c - a consistent copy of a living database, by hard links.
  *
- *   under MANIFEST   a view, and a link to each of its tables
- *   afterwards       the log's bytes, from the view's own mappings, up to the view's sequence number
+ *   under MANIFEST   a view, and a link to each of its tables; one that cannot be linked is opened
+ *   afterwards       what was only opened is copied, as on another file system
+ *                    the log's bytes, from the view's own mappings, up to the view's sequence number
  *   last             a manifest of the view's version, and CURRENT
  *
  * While MANIFEST is held no edit is committed, so none of the view's tables can go: who removes a table does
  * so after its edit. Links are quick, and writers are not held up by them; the copying needs no lock, because
- * the view is pinned by its mappings [I-10]. A segment is never linked: it is still written to and recycled,
- * while a table never changes. The copies keep number and salt, so that their records verify; opening the
- * checkpoint is a cold open, which replays them into tables and appends to none [I-19].
+ * the view is pinned by its mappings [I-10], and an open table likewise. A segment is never linked: it is
+ * still written to and recycled, while a table never changes. The copies keep number and salt, so that their
+ * records verify; opening the checkpoint is a cold open, which replays them into tables and appends to none
+ * [I-19].
  */
 #include "db/db.h"
+
+#include <stdlib.h>
 
 #define COPY_PIECE (1u << 20)
 
 struct checkpoint {
     shale_db *db;
     const char *path;
-    int into;
+    int into; /* the target's */
     shale_progress progress;
     void *ctx;
     uint64_t done, total;
     struct db_view *view;
     uint64_t seq;
     uint32_t end[DB_MAX_MEMS]; /* of what counts in each of the view's segments */
+    struct table **copies;     /* tables that no link leads to; the view's */
+    size_t copy_count;
 };
 
 static int advance(struct checkpoint *c, uint64_t bytes)
@@ -38,14 +44,33 @@ static int advance(struct checkpoint *c, uint64_t bytes)
 
 /* ---- tables ---- */
 
-static int link_table(struct checkpoint *c, const struct table_info *info)
+static int appeared(const struct checkpoint *c, const char *name)
+{
+    return err_set(SHALE_EXISTS, "%s: %s appeared while the checkpoint was being made", c->path, name);
+}
+
+/* Opened now, because its name may be gone as soon as MANIFEST is let go of. */
+static int copy_later(struct checkpoint *c, struct version_table *vt)
+{
+    struct table *t = NULL;
+    int rc = version_table_open(vt, c->db->dirfd, c->db->cache, c->db->options.verify_checksums, &t);
+    if (rc == SHALE_OK) {
+        c->copies[c->copy_count++] = t;
+    }
+    return rc;
+}
+
+static int take_table(struct checkpoint *c, struct version_table *vt)
 {
     char name[TABLE_NAME_SIZE];
     struct stat st;
-    table_name(info->number, name);
+    table_name(vt->info.number, name);
     int rc = os_link(c->db->dirfd, name, c->into, name);
+    if (rc == SHALE_UNSUPPORTED) {
+        rc = copy_later(c, vt);
+    }
     if (rc == SHALE_EXISTS) {
-        return err_set(rc, "%s: %s appeared while the checkpoint was being made", c->path, name);
+        return appeared(c, name);
     }
     if (rc != SHALE_OK && os_stat_at(c->db->dirfd, name, &st) == SHALE_NOTFOUND) {
         return err_set(SHALE_CORRUPT, "%s: %s is missing: restore it from a backup, or salvage with repair",
@@ -57,11 +82,17 @@ static int link_table(struct checkpoint *c, const struct table_info *info)
 /* Caller holds MANIFEST. */
 static int link_tables(struct checkpoint *c)
 {
+    size_t count = 0;
     int rc = db_view_get(c->db, &c->view, &c->seq);
+    for (unsigned l = 0; rc == SHALE_OK && l < VERSION_LEVELS; l++) {
+        count += c->view->version->level[l].count;
+    }
+    c->copies = rc == SHALE_OK ? base_calloc(count + 1, sizeof(struct table *)) : NULL;
+    rc = rc == SHALE_OK && c->copies == NULL ? SHALE_NOMEM : rc;
     for (unsigned l = 0; rc == SHALE_OK && l < VERSION_LEVELS; l++) {
         const struct version_level *level = &c->view->version->level[l];
         for (uint32_t i = 0; rc == SHALE_OK && i < level->count; i++) {
-            rc = link_table(c, &level->tables[i]->info);
+            rc = take_table(c, level->tables[i]);
             c->total += level->tables[i]->info.size;
         }
     }
@@ -77,6 +108,43 @@ static int take_tables(struct checkpoint *c)
     }
     rc = link_tables(c);
     os_role_unlock(&c->db->roles, OS_ROLE_MANIFEST);
+    return rc;
+}
+
+static int copied(void *ctx, uint64_t bytes)
+{
+    return advance(ctx, bytes);
+}
+
+static int create(struct checkpoint *c, const char *name, int *fd)
+{
+    int rc = os_open(c->into, name, O_RDWR | O_CREAT | O_EXCL, c->db->options.mode, fd);
+    return rc == SHALE_EXISTS ? appeared(c, name) : rc;
+}
+
+static int copy_table(struct checkpoint *c, struct table *t)
+{
+    char name[TABLE_NAME_SIZE];
+    int fd = -1;
+    table_name(table_number(t), name);
+    int rc = create(c, name, &fd);
+    if (rc == SHALE_OK) {
+        rc = table_copy(t, fd, copied, c);
+    }
+    os_close(&fd);
+    return rc == SHALE_OK || rc == SHALE_EXISTS ? rc : err_wrap(rc, "%s", c->path);
+}
+
+/* Links have cost nothing: they are done at once. */
+static int copy_tables(struct checkpoint *c, uint64_t bytes)
+{
+    for (size_t i = 0; i < c->copy_count; i++) {
+        bytes -= table_properties(c->copies[i])->size;
+    }
+    int rc = advance(c, bytes);
+    for (size_t i = 0; rc == SHALE_OK && i < c->copy_count; i++) {
+        rc = copy_table(c, c->copies[i]);
+    }
     return rc;
 }
 
@@ -140,10 +208,7 @@ static int copy_segment(struct checkpoint *c, const struct wal_segment *seg, uin
     char name[WAL_NAME_SIZE];
     int fd = -1;
     wal_name(seg->number, name);
-    int rc = os_open(c->into, name, O_RDWR | O_CREAT | O_EXCL, c->db->options.mode, &fd);
-    if (rc == SHALE_EXISTS) {
-        return err_set(rc, "%s: %s appeared while the checkpoint was being made", c->path, name);
-    }
+    int rc = create(c, name, &fd);
     if (rc == SHALE_OK) {
         rc = copy_bytes(c, seg, end, fd);
     }
@@ -154,7 +219,8 @@ static int copy_segment(struct checkpoint *c, const struct wal_segment *seg, uin
         rc = os_fsync(fd);
     }
     os_close(&fd);
-    return rc == SHALE_OK || rc == SHALE_CANCELLED ? rc : err_wrap(rc, "%s: %s", c->path, name);
+    bool told = rc == SHALE_OK || rc == SHALE_CANCELLED || rc == SHALE_EXISTS;
+    return told ? rc : err_wrap(rc, "%s: %s", c->path, name);
 }
 
 /* ---- all of it ---- */
@@ -169,7 +235,7 @@ static int make(struct checkpoint *c)
         rc = measure_log(c);
     }
     if (rc == SHALE_OK) {
-        rc = advance(c, tables);
+        rc = copy_tables(c, tables);
     }
     for (unsigned i = 0; rc == SHALE_OK && i < c->view->mem_count; i++) {
         rc = copy_segment(c, c->view->mem[i]->seg, c->end[i]);
@@ -183,45 +249,29 @@ static int make(struct checkpoint *c)
     return rc;
 }
 
-static int check_device(const struct checkpoint *c)
-{
-    struct stat from, to;
-    int rc = os_stat(c->db->dirfd, &from);
-    if (rc == SHALE_OK) {
-        rc = os_stat(c->into, &to);
-    }
-    if (rc == SHALE_OK && from.st_dev != to.st_dev) {
-        rc = err_set(SHALE_INVALID,
-                     "%s: is on another file system than %s, and hard links do not reach there: make the "
-                     "checkpoint beside the database, then copy it",
-                     c->path, c->db->path);
-    }
-    return rc;
-}
-
 int shale_checkpoint(shale_db *db, const char *dir, shale_progress progress, void *ctx)
 {
-    struct checkpoint c = {.db = db, .path = dir, .into = -1, .progress = progress, .ctx = ctx};
+    struct checkpoint c = {.db = db, .path = dir, .progress = progress, .ctx = ctx};
+    struct db_target target;
     int rc = db_check_write(db);
     if (rc == SHALE_OK && (dir == NULL || dir[0] == '\0')) {
         rc = err_set(SHALE_INVALID, "shale_checkpoint: the directory is missing");
     }
     if (rc == SHALE_OK) {
-        rc = db_target_make(dir, db->options.mode, &c.into);
+        rc = db_target_make(dir, db->options.mode, &target);
     }
     if (rc != SHALE_OK) {
         return rc;
     }
     db_doing(db, "making a checkpoint");
-    rc = check_device(&c);
-    if (rc == SHALE_OK) {
-        rc = make(&c);
-    }
+    c.into = target.fd;
+    rc = make(&c);
     if (rc != SHALE_OK && rc != SHALE_EXISTS) { /* else another is making something there */
-        db_target_clear(c.into);
+        db_target_clear(&target);
     }
     db_doing(db, "%s", "");
     db_view_unref(c.view);
-    os_close(&c.into);
+    free(c.copies);
+    os_close(&target.fd);
     return rc;
 }

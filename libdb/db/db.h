@@ -345,10 +345,15 @@ int db_mark_clean(shale_db *db);
 
 /* ---- target.c: a directory in which a whole database is made ---- */
 
+struct db_target {
+    const char *path; /* the caller's */
+    int fd;           /* -1: none */
+    bool made;        /* it was missing before */
+};
 /* Makes it, or takes one that is empty: else SHALE_EXISTS. */
-int db_target_make(const char *path, unsigned mode, int *fd);
-int db_target_sync(const char *path); /* so that its name is on disk */
-void db_target_clear(int fd);         /* takes away what a failed attempt has put there */
+int db_target_make(const char *path, unsigned mode, struct db_target *t);
+int db_target_sync(const char *path);      /* so that its name is on disk */
+void db_target_clear(struct db_target *t); /* takes away what a failed attempt has put there, and closes */
 /* Who may search a directory is who may read it. */
 static inline unsigned db_dir_mode(unsigned mode)
 {

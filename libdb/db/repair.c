@@ -353,16 +353,21 @@ static int gather(struct repair *r)
 static int make(struct repair *r)
 {
     struct salvage *s = &r->s;
-    int rc = db_target_make(s->path, s->options.mode, &s->into);
+    struct db_target target;
+    int rc = db_target_make(s->path, s->options.mode, &target);
     if (rc != SHALE_OK) {
         return rc;
     }
+    s->into = target.fd;
     rc = salvage_run(s);
     if (rc == SHALE_OK) {
         rc = write_version(r);
     }
     if (rc != SHALE_OK && rc != SHALE_EXISTS) { /* else another is making something there */
-        db_target_clear(s->into);
+        table_build_abandon(s->builder);
+        s->builder = NULL;
+        db_target_clear(&target);
+        s->into = -1;
     }
     if (rc == SHALE_OK && s->options.log != NULL) {
         char line[256];

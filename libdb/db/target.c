@@ -1,8 +1,8 @@
 /* target.c - a directory in which a whole database is made at once (checkpoint, repair).
  *
  * It must be missing or empty. CURRENT comes last, so that what a killed process leaves is no database, and
- * says so when it is opened. What could not be finished is taken away again; the directory itself stays, and
- * another try may use it.
+ * says so when it is opened. What could not be finished is taken away again, and so is the directory, if it
+ * was made here.
  */
 #include "db/db.h"
 
@@ -13,24 +13,32 @@ static int any_name(void *ctx, const char *name)
     return err_set(SHALE_EXISTS, "%s: is not empty (\"%s\"): name a new directory", (const char *)ctx, name);
 }
 
-int db_target_make(const char *path, unsigned mode, int *fd)
+static int open_empty(const char *path, int *fd)
 {
-    int made = -1;
-    int rc = os_make_dir(path, db_dir_mode(mode));
-    if (rc == SHALE_OK) {
-        rc = os_open_dir(path, &made);
-    }
+    int rc = os_open_dir(path, fd);
     if (rc == SHALE_OK) {
         char *told = base_strdup(path);
-        rc = told != NULL ? os_list(made, any_name, told) : SHALE_NOMEM;
+        rc = told != NULL ? os_list(*fd, any_name, told) : SHALE_NOMEM;
         free(told);
     }
-    if (rc != SHALE_OK) {
-        os_close(&made);
-        return rc;
+    return rc;
+}
+
+int db_target_make(const char *path, unsigned mode, struct db_target *t)
+{
+    *t = (struct db_target){.path = path, .fd = -1};
+    int rc = os_make_new_dir(AT_FDCWD, path, db_dir_mode(mode));
+    t->made = rc == SHALE_OK;
+    if (rc == SHALE_OK || rc == SHALE_EXISTS) {
+        rc = open_empty(path, &t->fd);
     }
-    *fd = made;
-    return SHALE_OK;
+    if (rc != SHALE_OK) {
+        os_close(&t->fd);
+    }
+    if (rc != SHALE_OK && t->made) {
+        (void)os_remove_dir(AT_FDCWD, path);
+    }
+    return rc;
 }
 
 /* The directory that path's last part stands in. */
@@ -74,8 +82,12 @@ static int drop_name(void *ctx, const char *name)
     return ours ? os_unlink(*fd, name) : SHALE_OK;
 }
 
-void db_target_clear(int fd)
+void db_target_clear(struct db_target *t)
 {
-    (void)os_unlink(fd, CURRENT_NAME);
-    (void)os_list(fd, drop_name, &fd);
+    (void)os_unlink(t->fd, CURRENT_NAME);
+    (void)os_list(t->fd, drop_name, &t->fd);
+    os_close(&t->fd);
+    if (t->made) {
+        (void)os_remove_dir(AT_FDCWD, t->path);
+    }
 }

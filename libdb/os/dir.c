@@ -10,7 +10,7 @@ int os_make_dir(const char *path, unsigned mode)
 }
 
 /* Only the one who made it gives it the exact mode: another's directory is left as it is. */
-int os_make_dir_at(int dirfd, const char *name, unsigned mode)
+int os_make_new_dir(int dirfd, const char *name, unsigned mode)
 {
     int rc;
     OS_CALL(rc, OS_OP_MKDIR, dirfd, name, 0, NULL, mkdirat(dirfd, name, (mode_t)mode));
@@ -18,10 +18,16 @@ int os_make_dir_at(int dirfd, const char *name, unsigned mode)
         rc = fchmodat(dirfd, name, (mode_t)mode, 0);
         return rc == 0 ? SHALE_OK : err_sys("%s: chmod", name);
     }
-    if (errno != EEXIST) {
-        return err_sys("%s: mkdir", name);
-    }
+    return errno == EEXIST ? SHALE_EXISTS : err_sys("%s: mkdir", name);
+}
+
+int os_make_dir_at(int dirfd, const char *name, unsigned mode)
+{
     struct stat st;
+    int rc = os_make_new_dir(dirfd, name, mode);
+    if (rc != SHALE_EXISTS) {
+        return rc;
+    }
     if (fstatat(dirfd, name, &st, 0) == 0 && !S_ISDIR(st.st_mode)) {
         return err_set(SHALE_INVALID, "%s: is not a directory", name);
     }
@@ -63,10 +69,12 @@ int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to)
 {
     int rc;
     OS_CALL(rc, OS_OP_LINK, to_dirfd, to, 0, NULL, linkat(from_dirfd, from, to_dirfd, to, 0));
-    if (rc != 0) {
-        return errno == EEXIST ? SHALE_EXISTS : err_sys("%s: link to %s", from, to);
+    if (rc == 0 || errno == EEXIST) {
+        return rc == 0 ? SHALE_OK : SHALE_EXISTS;
     }
-    return SHALE_OK;
+    int err = errno, status = err_sys("%s: link to %s", from, to);
+    bool never = err == EXDEV || err == EMLINK || err == EPERM || err == EOPNOTSUPP;
+    return never ? SHALE_UNSUPPORTED : status;
 }
 
 int os_unlink(int dirfd, const char *name)
@@ -74,6 +82,13 @@ int os_unlink(int dirfd, const char *name)
     int rc;
     OS_CALL(rc, OS_OP_UNLINK, dirfd, name, 0, NULL, unlinkat(dirfd, name, 0));
     return rc == 0 || errno == ENOENT ? SHALE_OK : err_sys("%s: unlink", name);
+}
+
+int os_remove_dir(int dirfd, const char *name)
+{
+    int rc;
+    OS_CALL(rc, OS_OP_UNLINK, dirfd, name, 0, NULL, unlinkat(dirfd, name, AT_REMOVEDIR));
+    return rc == 0 || errno == ENOENT ? SHALE_OK : err_sys("%s: rmdir", name);
 }
 
 static int list_open(DIR *dir, int (*fn)(void *ctx, const char *name), void *ctx)

@@ -121,6 +121,8 @@ int os_open_dir(const char *path, int *fd);
 /* mkdir; an existing directory is SHALE_OK. */
 int os_make_dir(const char *path, unsigned mode);
 int os_make_dir_at(int dirfd, const char *name, unsigned mode);
+int os_make_new_dir(int dirfd, const char *name, unsigned mode); /* SHALE_EXISTS, without a text */
+int os_remove_dir(int dirfd, const char *name);                  /* missing: SHALE_OK */
 /* flags: O_RDONLY, O_RDWR, O_CREAT, O_EXCL; always O_CLOEXEC|O_NOFOLLOW. A missing file is SHALE_NOTFOUND and
  * one that exists with O_EXCL is SHALE_EXISTS, both without a text. mode is applied exactly (fchmod after
  * create), umask or not. What is no regular file is SHALE_INVALID, unless flags has O_DIRECTORY. */
@@ -151,7 +153,8 @@ struct os_stamp {
 int os_stamp(int dirfd, const char *name, struct os_stamp *stamp);
 int os_rename(int dirfd, const char *from, const char *to);
 int os_rename_noreplace(int dirfd, const char *from, const char *to);        /* SHALE_EXISTS */
-int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to); /* SHALE_EXISTS */
+/* SHALE_EXISTS; SHALE_UNSUPPORTED: to another file system, one without links, or one link too many. */
+int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int os_unlink(int dirfd, const char *name);                                  /* missing: SHALE_OK */
 /* Calls fn for every name but . and ..; nonzero stops and is returned. */
 int os_list(int dirfd, int (*fn)(void *ctx, const char *name), void *ctx);

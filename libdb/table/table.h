@@ -172,5 +172,7 @@ const struct table_info *table_properties(const struct table *t);
 /* Every byte of the file: all checksums, order of keys, counts against properties, filter has every key.
  * progress may be NULL; nonzero stops with SHALE_CANCELLED. */
 int table_verify(struct table *t, int (*progress)(void *ctx, uint64_t bytes), void *ctx);
+/* The file as it is, into fd, fsynced. progress as above. */
+int table_copy(struct table *t, int fd, int (*progress)(void *ctx, uint64_t bytes), void *ctx);
 
 #endif

@@ -60,7 +60,7 @@ progress_only_on_request_without_a_terminal() {
 }
 
 help_names_every_command() {
-    for command in get put del scan load dump stat who verify compact; do
+    for command in get put del scan load dump stat who verify compact checkpoint repair; do
         shale --help | grep -q "^  $command "
         shale "$command" --help | grep -q "^usage: shale $command DIR"
     done
