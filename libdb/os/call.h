@@ -6,6 +6,8 @@
 
 /* rc = call, or -1 with the errno that the door's hook chose. */
 #define OS_CALL(rc, op, fd, name, offset, length, call)                                                      \
+    OS_CALL_TO(rc, op, fd, name, NULL, offset, length, call)
+#define OS_CALL_TO(rc, op, fd, name, to, offset, length, call)                                               \
     do {                                                                                                     \
         int door_errno_ = os_door(op, fd, name, offset, length);                                             \
         if (door_errno_ != 0) {                                                                              \
@@ -13,6 +15,7 @@
             (rc) = -1;                                                                                       \
         } else {                                                                                             \
             (rc) = (call);                                                                                   \
+            os_done(op, fd, name, to, (int64_t)(rc));                                                        \
         }                                                                                                    \
     } while ((rc) == -1 && errno == EINTR)
 

@@ -45,7 +45,7 @@ int os_sync_dir(int dirfd)
 int os_rename(int dirfd, const char *from, const char *to)
 {
     int rc;
-    OS_CALL(rc, OS_OP_RENAME, dirfd, from, 0, NULL, renameat(dirfd, from, dirfd, to));
+    OS_CALL_TO(rc, OS_OP_RENAME, dirfd, from, to, 0, NULL, renameat(dirfd, from, dirfd, to));
     return rc == 0 ? SHALE_OK : err_sys("%s: rename to %s", from, to);
 }
 
@@ -54,7 +54,8 @@ int os_rename(int dirfd, const char *from, const char *to)
 int os_rename_noreplace(int dirfd, const char *from, const char *to)
 {
     int rc;
-    OS_CALL(rc, OS_OP_RENAME, dirfd, from, 0, NULL, renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE));
+    OS_CALL_TO(rc, OS_OP_RENAME, dirfd, from, to, 0, NULL,
+               renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE));
     if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {
         rc = os_link(dirfd, from, dirfd, to);
         return rc == SHALE_OK ? os_unlink(dirfd, from) : rc;

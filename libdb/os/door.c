@@ -42,4 +42,5 @@ const char *os_mark_name(enum os_mark mark)
 #ifdef SHALE_DEBUG
 int (*os_door_hook)(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length);
 void (*os_mark_hook)(enum os_mark mark);
+void (*os_done_hook)(enum os_op op, int fd, const char *name, const char *to, int64_t result);
 #endif

@@ -70,9 +70,20 @@ const char *os_mark_name(enum os_mark mark);
  * lowered to cut it short. Returns 0 to go on, or the errno to fail with. Set before any thread runs. */
 extern int (*os_door_hook)(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length);
 extern void (*os_mark_hook)(enum os_mark mark);
+/* Told what became of a call that passed the door: to is the second name of a rename, result what the call
+ * returned, -1: it went wrong. Not told of closing, unmapping and allocating. */
+extern void (*os_done_hook)(enum os_op op, int fd, const char *name, const char *to, int64_t result);
 static inline int os_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
     return BASE_UNLIKELY(os_door_hook != NULL) ? os_door_hook(op, fd, name, offset, length) : 0;
+}
+static inline void os_done(enum os_op op, int fd, const char *name, const char *to, int64_t result)
+{
+    if (BASE_UNLIKELY(os_done_hook != NULL)) {
+        int saved = errno;
+        os_done_hook(op, fd, name, to, result);
+        errno = saved;
+    }
 }
 static inline void os_mark(enum os_mark mark)
 {
@@ -107,6 +118,7 @@ static inline int os_door(enum os_op op, int fd, const char *name, uint64_t offs
     (void)op, (void)fd, (void)name, (void)offset, (void)length;
     return 0;
 }
+#define os_done(op, fd, name, to, result) ((void)0)
 static inline void os_mark(enum os_mark mark)
 {
     (void)mark;

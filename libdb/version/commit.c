@@ -20,7 +20,11 @@
  */
 #include "version/manifest.h"
 
-#define ROLL_BYTES  (UINT64_C(1) << 20)
+#ifdef SHALE_DEBUG
+uint64_t version_roll_bytes = UINT64_C(1) << 20;
+#else
+static const uint64_t version_roll_bytes = UINT64_C(1) << 20;
+#endif
 #define ROLL_FACTOR 4
 
 static bool manifest_bad(const struct version_log *log, uint64_t number)
@@ -287,7 +291,7 @@ static int check_current(const struct version_log *log, const struct version *cu
 
 static bool is_long(const struct version_log *log, const struct version *v)
 {
-    uint64_t limit = log->roll_bytes != 0 ? log->roll_bytes : ROLL_BYTES;
+    uint64_t limit = log->roll_bytes != 0 ? log->roll_bytes : version_roll_bytes;
     return v->length > limit && v->length > ROLL_FACTOR * v->base_length;
 }
 

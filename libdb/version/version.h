@@ -136,6 +136,9 @@ struct version_log {
     uint64_t
         roll_bytes; /* a manifest longer than this, and than 4 times its first record, is rolled; 0: 1 MiB */
 };
+#ifdef SHALE_DEBUG
+extern uint64_t version_roll_bytes; /* what 0 stands for: tests of the whole library make it small */
+#endif
 /* Both: caller holds MANIFEST (or initialises with LIVE held exclusively).
  * begin: [I-18b], then the version that is current now; known may be NULL or an older version to advance
  * from. A bad manifest is rolled here already: after begin, what is in no version is named by nothing on

@@ -2,7 +2,8 @@
  *
  * agent.c reads lines and dispatches; agent_commands.c has one function a command on one handle;
  * agent_loops.c the workloads that run until the board says stop; agent_hooks.c parks, kills and fails at the
- * marks and doors of a debug build; agent_faults.c refuses allocations, and kills at points.
+ * marks and doors of a debug build; agent_faults.c refuses allocations, and kills at points; agent_power.c
+ * works for the power-loss model.
  */
 #ifndef TESTS_MULTI_AGENT_H
 #define TESTS_MULTI_AGENT_H
@@ -41,7 +42,7 @@ struct agent_command {
     void (*run)(struct agent_self *a, const struct agent_line *line);
 };
 extern const struct agent_command agent_commands[], agent_faults[], agent_loops[],
-    agent_hooks[]; /* NULL-terminated */
+    agent_hooks[], agent_power[]; /* NULL-terminated */
 
 extern const struct agent_command *agent_own; /* of the test program alone; NULL: none */
 

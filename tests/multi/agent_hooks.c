@@ -6,6 +6,8 @@
  */
 #include "agent.h"
 
+#include "lib/power.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,9 +55,8 @@ static void at_mark(enum os_mark mark)
     agent_park(mark + 1);
 }
 
-static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+static int plan_for(enum os_op op, size_t *length)
 {
-    (void)fd, (void)name, (void)offset;
     int wanted = atomic_load_explicit(&door_op, memory_order_acquire);
     if (wanted != ANY_OP && (int)op != wanted) {
         return 0;
@@ -80,11 +81,23 @@ static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, siz
     return atomic_load(&door_errno);
 }
 
+/* The recorder sees only what is really called. */
+static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)offset;
+    int err = plan_for(op, length);
+    if (err == 0) {
+        power_before(op, fd, name);
+    }
+    return err;
+}
+
 void agent_hooks_set(struct agent_self *a)
 {
     row = a->row;
     os_mark_hook = at_mark;
     os_door_hook = at_door;
+    os_done_hook = power_after;
     agent_faults_set(a);
 }
 
@@ -188,7 +201,17 @@ static void hook_errno_off(struct agent_self *a, const struct agent_line *line)
     agent_ok("%llu", (unsigned long long)agent_door_open());
 }
 
+/* plan-off: no mark and no call is a special one any more; who is parked stays so */
+static void hook_plan_off(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a, (void)line;
+    atomic_store(&plan, PLAN_NONE);
+    atomic_store(&door_op, -1);
+    agent_status(SHALE_OK);
+}
+
 const struct agent_command agent_hooks[] = {
     {"park-at", 2, hook_park}, {"die-at", 2, hook_die},          {"errno-at", 3, hook_errno},
-    {"call-at", 2, hook_call}, {"errno-off", 0, hook_errno_off}, {NULL, 0, NULL},
+    {"call-at", 2, hook_call}, {"errno-off", 0, hook_errno_off}, {"plan-off", 0, hook_plan_off},
+    {NULL, 0, NULL},
 };

@@ -1,0 +1,134 @@
+/* agent_power.c - an agent whose every call is recorded by the power-loss model (lib/power.h), and the
+ * workload that tells it what the library has promised. */
+#include "agent.h"
+
+#include "lib/ledger.h"
+#include "lib/power.h"
+#include "version/version.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct power *recorder;
+
+/* power PATH: records from now on. Manifests are rolled early. */
+static void cmd_power(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    recorder = power_open(line->word[0]);
+    version_roll_bytes = agent_number(line, "roll", version_roll_bytes);
+    power_join(recorder);
+    agent_ok("%s", recorder != NULL ? "" : strerror(errno));
+}
+
+/* How far everybody had come: whatever is made durable after this covers it. */
+static void look_around(uint64_t acknowledged[POWER_WRITERS])
+{
+    for (unsigned w = 0; w < POWER_WRITERS; w++) {
+        acknowledged[w] = atomic_load(&recorder->writer[w].acknowledged);
+    }
+}
+
+static void promised(const uint64_t acknowledged[POWER_WRITERS])
+{
+    for (unsigned w = 0; w < POWER_WRITERS; w++) {
+        board_raise(&recorder->writer[w].durable, acknowledged[w]);
+    }
+}
+
+struct power_loop {
+    const struct agent_line *line;
+    shale_db *db;
+    unsigned writer;
+    uint64_t seed, count;
+    char err[LEDGER_ERR];
+};
+
+static int commit(struct power_loop *l)
+{
+    struct power_writer *w = &recorder->writer[l->writer];
+    uint64_t before[POWER_WRITERS], r = prng_next(&l->seed);
+    bool sync = r % 100 < agent_number(l->line, "sync", 10), nosync = !sync && r / 128 % 8 == 0;
+    bool durable = sync || (!nosync && agent_flag(l->line, "durable"));
+    unsigned flags = sync ? SHALE_SYNC : nosync ? SHALE_NOSYNC : 0;
+    look_around(before);
+    atomic_store(&w->started, l->count + 1);
+    if (ledger_write(l->db, l->writer, l->count + 1, flags, r / 1024 % 4 == 0, l->err) != 0) {
+        return -1;
+    }
+    board_raise(&w->acknowledged, ++l->count);
+    if (durable) {
+        before[l->writer] = l->count;
+        promised(before);
+    }
+    return 0;
+}
+
+static int housekeeping(struct power_loop *l)
+{
+    uint64_t before[POWER_WRITERS], done, r = prng_next(&l->seed) % 1000;
+    const char *what = "shale_sync";
+    int rc;
+    look_around(before);
+    if (r < 20) {
+        rc = shale_sync(l->db);
+    } else if (r < 26) {
+        what = "shale_flush";
+        rc = shale_flush(l->db);
+    } else if (r < 30) {
+        what = "shale_compact_range"; /* flushes first */
+        rc = shale_compact_range(l->db, NULL, 0, NULL, 0, NULL, NULL);
+    } else {
+        if (r < 60) {
+            (void)shale_work(l->db, SHALE_WORK_FLUSH | SHALE_WORK_COMPACT, 0, &done);
+        }
+        return 0;
+    }
+    if (rc == SHALE_OK) {
+        promised(before);
+        return 0;
+    }
+    snprintf(l->err, sizeof l->err, "%s: %s: %s", what, shale_errname(rc), shale_errmsg());
+    return -1;
+}
+
+/* power-write WRITER [ops=N] [sync=PERCENT] [durable] [seed=N]: commits of one writer. durable: what is not
+ * marked otherwise is, by the handle's options. */
+static void loop_power(struct agent_self *a, const struct agent_line *line)
+{
+    struct power_loop l = {.line = line, .db = agent_db(a), .writer = (unsigned)atoi(line->word[0])};
+    uint64_t ops = agent_number(line, "ops", 100);
+    l.seed = agent_number(line, "seed", 1);
+    l.writer %= POWER_WRITERS;
+    int bad = ledger_count(l.db, l.writer, &l.count, l.err);
+    for (uint64_t i = 0; i < ops && bad == 0; i++) {
+        bad = commit(&l);
+        bad = bad == 0 ? housekeeping(&l) : bad;
+        atomic_fetch_add(&a->row->ops, 1);
+    }
+    if (bad != 0) {
+        agent_wrong(a, l.err);
+    } else {
+        agent_ok("%llu", (unsigned long long)l.count);
+    }
+}
+
+/* power-close WRITER [interval]: whatever a handle with durable=interval owes is synced when it is closed. */
+static void cmd_power_close(struct agent_self *a, const struct agent_line *line)
+{
+    struct power_writer *w = &recorder->writer[(unsigned)atoi(line->word[0]) % POWER_WRITERS];
+    uint64_t acknowledged = atomic_load(&w->acknowledged);
+    int rc = shale_close(agent_db(a));
+    a->db[a->current] = NULL;
+    if (rc == SHALE_OK && agent_flag(line, "interval")) {
+        board_raise(&w->durable, acknowledged);
+    }
+    agent_status(rc);
+}
+
+const struct agent_command agent_power[] = {
+    {"power", 1, cmd_power},
+    {"power-write", 1, loop_power},
+    {"power-close", 1, cmd_power_close},
+    {NULL, 0, NULL},
+};
