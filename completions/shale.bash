@@ -14,7 +14,7 @@ _shale() {
     case $prev in
         -o | --option)
             mapfile -t COMPREPLY < <(compgen -S = -W 'block_bytes bloom_bits cache_bytes compression create durable
-                error_if_exists l0_compact l0_stop level_ratio lock_fd max_sealed memtable_bytes mode readonly
+                error_if_exists l0_compact l0_stop level_ratio lock_fd max_sealed mem_dir memtable_bytes mode readonly
                 sync_interval_ms target_table_bytes threads timeout_ms verify_checksums wait' -- "$cur")
             compopt -o nospace
             return

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum kind { BOOL, COUNT, SIZE, TIME, FD, MODE, DURABLE, WAIT, COMPRESSION, CALL };
+enum kind { BOOL, COUNT, SIZE, TIME, FD, MODE, DURABLE, WAIT, COMPRESSION, PATH, CALL };
 
 struct option_row {
     const char *name, *meaning;
@@ -85,6 +85,11 @@ static const struct unit units[] = {
 };
 
 /* ---- fields ---- */
+
+static bool is_number(const struct option_row *row)
+{
+    return row->kind != PATH && row->kind != CALL;
+}
 
 static int64_t field_load(const shale_options *options, const struct option_row *row)
 {
@@ -162,7 +167,9 @@ static void print_allowed(const struct option_row *row, char *out, size_t cap)
             used += (size_t)snprintf(out + used, cap - used, "%s%s", used > 0 ? ", " : "", words[i].text);
         }
     }
-    if (used == 0) {
+    if (row->kind == PATH) {
+        (void)snprintf(out, cap, "an absolute path of up to %zu bytes, or nothing", row->width - 1);
+    } else if (used == 0) {
         char min[32], max[32];
         print_value(row->kind, row->min, min, sizeof min);
         print_value(row->kind, row->max, max, sizeof max);
@@ -177,7 +184,9 @@ int options_each(int (*fn)(void *ctx, const struct option_text *option), void *c
         if (rows[i].kind == CALL) {
             continue;
         }
-        print_value(rows[i].kind, rows[i].value, text.value, sizeof text.value);
+        if (is_number(&rows[i])) {
+            print_value(rows[i].kind, rows[i].value, text.value, sizeof text.value);
+        }
         print_allowed(&rows[i], text.allowed, sizeof text.allowed);
         int rc = fn(ctx, &text);
         if (rc != 0) {
@@ -212,10 +221,30 @@ void shale_options_init_sized(shale_options *options, size_t size)
     memset(options, 0, size);
     options->size = size;
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
-        if (rows[i].kind != CALL && row_fits(&rows[i], size)) {
+        if (is_number(&rows[i]) && row_fits(&rows[i], size)) {
             field_store(options, &rows[i], rows[i].value);
         }
     }
+}
+
+/* Of at most width bytes, its end included. */
+static bool path_ok(const struct option_row *row, const char *value)
+{
+    return memchr(value, '\0', row->width) != NULL && (value[0] == '\0' || value[0] == '/');
+}
+
+static int check_field(const shale_options *options, const struct option_row *row)
+{
+    const char *at = (const char *)options + row->offset;
+    if (row->kind == PATH && !path_ok(row, at)) {
+        return value_error(row, memchr(at, '\0', row->width) != NULL ? at : "too long");
+    }
+    if (is_number(row) && !value_ok(row, field_load(options, row))) {
+        char text[32];
+        print_value(row->kind, field_load(options, row), text, sizeof text);
+        return value_error(row, text);
+    }
+    return SHALE_OK;
 }
 
 /* A newer program's struct may go on behind ours, as long as it asks for nothing there. */
@@ -249,11 +278,9 @@ int options_check(const shale_options *in, shale_options *out)
         }
     }
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
-        int64_t value = rows[i].kind == CALL ? 0 : field_load(&all, &rows[i]);
-        if (!value_ok(&rows[i], value)) {
-            char text[32];
-            print_value(rows[i].kind, value, text, sizeof text);
-            return value_error(&rows[i], text);
+        int rc = check_field(&all, &rows[i]);
+        if (rc != SHALE_OK) {
+            return rc;
         }
     }
     if (all.l0_stop <= all.l0_compact) {
@@ -376,6 +403,19 @@ static bool parse_value(const struct option_row *row, const char *text, int64_t 
     return !by_word && parse_number(row->kind, text, value) && value_ok(row, *value);
 }
 
+/* All of the field is written: it is compared and copied whole. */
+static int set_path(shale_options *options, const struct option_row *row, const char *value)
+{
+    size_t length = strlen(value);
+    if (length >= row->width || !path_ok(row, value)) {
+        return value_error(row, value);
+    }
+    char *at = (char *)options + row->offset;
+    memset(at, 0, row->width);
+    memcpy(at, value, length);
+    return SHALE_OK;
+}
+
 int shale_options_set(shale_options *options, const char *name, const char *value)
 {
     const struct option_row *row = NULL;
@@ -392,6 +432,9 @@ int shale_options_set(shale_options *options, const char *name, const char *valu
     if (!row_fits(row, options->size)) {
         return err_set(SHALE_INVALID, "option %s: unknown to the version that the caller was compiled with",
                        name);
+    }
+    if (row->kind == PATH) {
+        return set_path(options, row, value);
     }
     if (!parse_value(row, value, &parsed)) {
         return value_error(row, value);

@@ -8,6 +8,7 @@
  *   FD     a file descriptor; -1: none
  *   MODE   permission bits, octal
  *   DURABLE, WAIT, COMPRESSION  one of the words that options.c lists
+ *   PATH   an absolute path, kept in the struct itself; empty: none
  *   CALL   a function or its context, not to be set by name
  */
 #ifndef BASE_OPTIONS_H
@@ -47,7 +48,8 @@
     X(l0_compact, COUNT, 4, 1, 100, "tables in level 0 that start a compaction")                             \
     X(l0_stop, COUNT, 20, 2, 1000, "tables in level 0 at which writers stall; more than l0_compact")         \
     X(log, CALL, 0, 0, 0, "receives lines about what the database does")                                     \
-    X(log_ctx, CALL, 0, 0, 0, "passed to log")
+    X(log_ctx, CALL, 0, 0, 0, "passed to log")                                                               \
+    X(mem_dir, PATH, 0, 0, 0, "directory in memory (/dev/shm) for the memtables' indices")
 
 /* Some 292 years would overflow the nanoseconds; a tenth of that is enough for everybody. */
 #define OPTIONS_TIMEOUT_MAX INT64_C(900000000000)

@@ -27,7 +27,7 @@ static int clean_sum(const shale_db *db, const struct state *s, uint64_t *sum)
         char name[MEM_NAME_SIZE];
         struct os_stamp stamp;
         mem_name(n, name);
-        int rc = os_stamp(db->dirfd, name, &stamp);
+        int rc = os_stamp(db->mem_dirfd, name, &stamp);
         if (rc != SHALE_OK) {
             return rc;
         }
@@ -82,12 +82,15 @@ bool db_is_warm(shale_db *db, uint64_t manifest)
     if (state_map(db->dirfd, true, false, db->options.mode, &db->state_map) != SHALE_OK) {
         return false;
     }
-    bool warm = state_check(&db->state_map, &lock) == SHALE_OK && state_is_clean(db, manifest);
+    bool warm = state_check(&db->state_map, &lock) == SHALE_OK &&
+                !db_mem_dir_wanted(db, db->state_map.state) &&
+                db_mem_dir_open(db, db->state_map.state) == SHALE_OK && state_is_clean(db, manifest);
     if (warm) {
         state_load_tuple(db->state_map.state, &tuple);
         warm = memtables_there(db, &tuple);
     }
     if (!warm) {
+        db_mem_dir_close(db);
         state_unmap(&db->state_map);
     }
     return warm;

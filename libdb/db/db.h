@@ -74,7 +74,10 @@ struct shale_db {
     shale_options options;
     char *path; /* for messages */
     int dirfd;
-    int live_fd, fresh_fd; /* LIVE; an open file of LOCK that never holds anything (tests of lent locks) */
+    int mem_dirfd; /* where the indices are: dirfd, unless STATE names a mem_dir. Read-only: under adopt_mutex
+                    */
+    uint64_t mem_generation; /* read-only: of the STATE for which mem_dirfd was opened */
+    int live_fd, fresh_fd;   /* LIVE; an open file of LOCK that never holds anything (tests of lent locks) */
     dev_t lock_dev;
     ino_t lock_ino;
     bool readonly;
@@ -342,6 +345,24 @@ bool db_is_warm(shale_db *db, uint64_t manifest);
 /* At close: the last one out leaves STATE clean, everything synced, unless a commit is half done or a sync
  * has failed. */
 int db_mark_clean(shale_db *db);
+
+/* ---- memdir.c: the directory of the indices ---- */
+
+/* Opens the one that STATE names; none: dirfd. SHALE_MISMATCH: this process sees none there, or another. */
+int db_mem_dir_open(shale_db *db, const struct state *s);
+void db_mem_dir_close(shale_db *db);
+/* The handle asks for one, and STATE has none. */
+bool db_mem_dir_wanted(const shale_db *db, const struct state *s);
+void db_mem_dir_tell(shale_db *db);       /* a line in the log where it is elsewhere than asked for */
+int db_check_mem_dir(const shale_db *db); /* SHALE_IO: it was removed under the handle */
+int db_mem_make(shale_db *db, const struct wal_segment *seg); /* as mem_make; NOSPC names the directory */
+/* SHALE_IO, SHALE_CORRUPT: the segments are there, but not the indices of all of them. */
+int db_check_mems(const shale_db *db, uint32_t from, uint32_t to);
+/* In a cold open, between state_begin and state_ready: makes the one that the option asks for. */
+int db_mem_dir_make(shale_db *db, struct state *s);
+void db_mem_dir_drop(shale_db *db, struct state *s); /* that open did not get to its end */
+/* OPEN and, exclusively, LIVE are held: what STATE names goes, if it is this directory's own STATE. */
+int db_mem_dir_remove(const struct state_map *m, const struct stat *lock);
 
 /* ---- target.c: a directory in which a whole database is made ---- */
 

@@ -1,6 +1,8 @@
 /* destroy.c - removing a database. LOCK, LIVE and queue/ stay: another process may be waiting on them at this
  * moment, and two processes that lock different files under one name exclude nobody (H3).
  *
+ * The directory in memory that STATE names goes before STATE does.
+ *
  * Under OPEN and LIVE, exclusively. CURRENT goes first: killed half way, what is left is reported as damaged,
  * never taken for a database, and destroying it again finishes the work.
  */
@@ -33,11 +35,26 @@ static int destroy_name(void *ctx, const char *name)
     return d->remove ? os_unlink(d->dirfd, name) : SHALE_OK;
 }
 
+static int destroy_mem_dir(int dirfd)
+{
+    struct state_map m = {0};
+    struct stat lock;
+    int rc = os_stat_at(dirfd, "LOCK", &lock);
+    if (rc == SHALE_OK && state_map(dirfd, false, false, 0, &m) == SHALE_OK) {
+        rc = db_mem_dir_remove(&m, &lock);
+    }
+    state_unmap(&m);
+    return rc;
+}
+
 static int destroy_files(struct destroy *d)
 {
     int rc = os_unlink(d->dirfd, CURRENT_NAME);
     if (rc == SHALE_OK) {
         rc = os_sync_dir(d->dirfd);
+    }
+    if (rc == SHALE_OK) {
+        rc = destroy_mem_dir(d->dirfd);
     }
     d->remove = true;
     if (rc == SHALE_OK) {

@@ -129,11 +129,14 @@ int db_write_repair(shale_db *db)
     struct mem_index *mem = NULL;
     struct wal_view rec;
     int rc = db_mem_get(db, wal_lsn_number(lsn), &mem);
+    if (rc == SHALE_NOTFOUND) {
+        rc = db_check_mems(db, wal_lsn_number(lsn), wal_lsn_number(lsn));
+        return rc != SHALE_OK ? rc
+                              : err_set(SHALE_CORRUPT, "%s: the log segment %u of a half-done commit is gone",
+                                        db->path, wal_lsn_number(lsn));
+    }
     if (rc != SHALE_OK) {
-        return rc == SHALE_NOTFOUND
-                   ? err_set(SHALE_CORRUPT, "%s: the log segment %u of a half-done commit is gone", db->path,
-                             wal_lsn_number(lsn))
-                   : rc;
+        return rc;
     }
     rc = wal_read(mem->seg, wal_lsn_offset(lsn), &rec);
     if (rc == SHALE_OK) {

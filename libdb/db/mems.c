@@ -99,7 +99,7 @@ static int mem_open_pair(shale_db *db, uint32_t number, struct mem_index **mem)
     struct wal_segment *seg = NULL;
     int rc = wal_open(db->dirfd, db->uuid, number, !db->readonly, &seg);
     if (rc == SHALE_OK) {
-        rc = mem_open(db->dirfd, seg, !db->readonly, mem);
+        rc = mem_open(db->mem_dirfd, seg, !db->readonly, mem);
     }
     if (rc == SHALE_OK && !db->readonly) {
         os_map_random(seg->map, (size_t)seg->size);

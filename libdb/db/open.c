@@ -106,7 +106,7 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     if (db == NULL) {
         return SHALE_NOMEM;
     }
-    db->dirfd = db->live_fd = db->fresh_fd = db->roles.fd = db->lent_fd = -1;
+    db->dirfd = db->mem_dirfd = db->live_fd = db->fresh_fd = db->roles.fd = db->lent_fd = -1;
     db->row_index = -1;
     atomic_init(&db->refs, 1);
     db->options = *options;
@@ -150,6 +150,7 @@ static int open_directory(shale_db *db)
             rc = os_open_dir(db->path, &db->dirfd);
         }
     }
+    db->mem_dirfd = db->dirfd;
     return rc != SHALE_OK ? rc : os_check_fs(db->dirfd, &db->write_in_place);
 }
 
@@ -250,6 +251,9 @@ static int open_attach(shale_db *db)
             SHALE_CORRUPT,
             "%s: STATE was removed or overwritten while other processes use it: end them, then open again",
             db->path);
+    }
+    if (rc == SHALE_OK) {
+        rc = db_mem_dir_open(db, db->state_map.state);
     }
     if (rc == SHALE_OK) {
         db->state = db->state_map.state;
@@ -399,7 +403,9 @@ static void release_parts(shale_db *db)
     os_close(&db->live_fd);
     os_roles_release(&db->roles);
     os_close(&db->fresh_fd);
+    db_mem_dir_close(db);
     os_close(&db->dirfd);
+    db->mem_dirfd = -1;
 }
 
 /* [I-13] A failed sync, met while others are connected: what it left in doubt is written anew, as by
@@ -440,6 +446,7 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
     if (rc == SHALE_OK) {
         handle_link(db);
         adopt_stored_options(db, &atomic_load(&db->current)->version->options);
+        db_mem_dir_tell(db);
         if (!db->readonly) {
             rc = db_threads_start(db);
         }

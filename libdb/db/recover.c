@@ -6,9 +6,9 @@
  *
  *   1  CURRENT and its manifest: the version
  *   2  replay the segments from `oldest` on, each record verified; what they hold goes to new tables in L0,
- * fsynced 3  every .mem goes: a new life makes new ones 4  a new segment with a fresh salt 5  a new manifest
- * that names tables and segment; CURRENT is renamed onto it: this is the commit 6  every other segment that
- * was found, and orphans, go 7  STATE is initialised in place, magic last [I-1]
+ * fsynced 3  every .mem goes: a new life makes new ones (memdir.c: where) 4  a new segment with a fresh salt
+ * 5  a new manifest that names tables and segment; CURRENT is renamed onto it: this is the commit 6  every
+ * other segment that was found, and orphans, go 7  STATE is initialised in place, magic last [I-1]
  *
  * Nothing replayed stays in a log, so nothing that a failed sync left in the page cache is ever built on, and
  * a segment that was found is never appended to. [I-14] Replay goes segment by segment; the first record of a
@@ -216,7 +216,7 @@ static int make_first_segment(shale_db *db, uint32_t number)
         rc = wal_open(db->dirfd, db->uuid, number, true, &seg);
     }
     if (rc == SHALE_OK) {
-        rc = mem_make(db->dirfd, seg, db->options.mode);
+        rc = db_mem_make(db, seg);
     }
     wal_unref(seg);
     return rc;
@@ -300,6 +300,22 @@ static int recover_version(shale_db *db, const struct version *v, const struct f
     return rc;
 }
 
+/* What the last life had in memory goes, for then its name is forgotten. Another user's, which may not be
+ * removed, is not worth refusing the database. */
+static int begin_life(shale_db *db, const struct stat *lock, const struct version *v)
+{
+    int rc = db_mem_dir_remove(&db->state_map, lock);
+    if (rc == SHALE_PERM) {
+        db_log(db, 1, "%s: indices of an earlier life stay behind: %s", db->path, shale_errmsg());
+    } else if (rc != SHALE_OK) {
+        return rc;
+    }
+    os_mark(OS_MARK_RECOVER);
+    state_begin(&db->state_map, lock, v->uuid);
+    os_mark(OS_MARK_RECOVER);
+    return SHALE_OK;
+}
+
 int db_recover(shale_db *db)
 {
     struct found f = {0};
@@ -330,11 +346,18 @@ int db_recover(shale_db *db)
         rc = state_map(db->dirfd, true, true, db->options.mode, &db->state_map);
     }
     if (rc == SHALE_OK) {
-        state_begin(&db->state_map, &lock, v->uuid);
-        os_mark(OS_MARK_RECOVER);
+        rc = begin_life(db, &lock, v);
+    }
+    if (rc == SHALE_OK) {
         uint64_t next = f.last_table + 1 > v->next_table ? f.last_table + 1 : v->next_table;
         atomic_store(&db->state_map.state->next_table, next);
-        rc = recover_version(db, v, &f, create);
+        rc = db_mem_dir_make(db, db->state_map.state);
+        if (rc == SHALE_OK) {
+            rc = recover_version(db, v, &f, create);
+        }
+        if (rc != SHALE_OK) {
+            db_mem_dir_drop(db, db->state_map.state);
+        }
     }
     version_unref(loaded);
     return rc;
@@ -415,6 +438,7 @@ static bool attach_readonly(shale_db *db)
             db->old_states[db->old_state_count++] = db->state_map;
         }
         db->state_map = fresh;
+        db->mem_generation = 0; /* another file's number: never that of a STATE that is in order */
     }
     uint64_t generation = atomic_load_explicit(&db->state_map.state->generation, memory_order_acquire);
     return (generation & 1) == 0 && state_check(&db->state_map, &lock) == SHALE_OK;

@@ -54,10 +54,10 @@ static int complete_segment(shale_db *db, uint32_t number, bool found)
         }
     }
     if (rc == SHALE_OK) {
-        rc = mem_open(db->dirfd, seg, true, &mem);
+        rc = mem_open(db->mem_dirfd, seg, true, &mem);
     }
     if (rc == SHALE_NOTFOUND) {
-        rc = mem_make(db->dirfd, seg, db->options.mode);
+        rc = db_mem_make(db, seg);
         rc = rc == SHALE_EXISTS ? SHALE_OK : rc;
     }
     os_mark(OS_MARK_PREPARE);
@@ -67,6 +67,12 @@ static int complete_segment(shale_db *db, uint32_t number, bool found)
     mem_unref(mem);
     wal_unref(seg);
     return rc;
+}
+
+static int check_removed(const shale_db *db)
+{
+    int rc = db_check_removed(db);
+    return rc != SHALE_OK ? rc : db_check_mem_dir(db);
 }
 
 static int make_segment(shale_db *db)
@@ -99,7 +105,7 @@ static int make_segment(shale_db *db)
     }
     /* gone already: others made it, used it and retired it while this process stood still; unless everything
      * is gone */
-    return rc == SHALE_NOTFOUND ? db_check_removed(db) : rc;
+    return rc == SHALE_NOTFOUND ? check_removed(db) : rc;
 }
 
 static bool segment_is_ready(const struct state *s)
@@ -159,7 +165,7 @@ void db_retire(shale_db *db, uint32_t from, uint32_t to)
         struct stat st;
         uint64_t none = 0;
         mem_name(n, name);
-        (void)os_unlink(db->dirfd, name); /* what can't be removed now, the next sweep removes */
+        (void)os_unlink(db->mem_dirfd, name); /* what can't be removed now, the next sweep removes */
         os_mark(OS_MARK_RECYCLE);
         wal_name(n, name);
         bool fit = synced >= wal_lsn(n + 1, 0) && os_stat_at(db->dirfd, name, &st) == SHALE_OK &&

@@ -78,6 +78,20 @@ static int sweep_name(void *ctx, const char *name)
     return SHALE_OK;
 }
 
+/* In a directory of their own. A cold open has just made that one. */
+static int sweep_mem_name(void *ctx, const char *name)
+{
+    struct sweep *s = ctx;
+    uint32_t segment;
+    int rc = SHALE_OK;
+    if (mem_parse_name(name, &segment) && segment < s->v->oldest) {
+        rc = os_unlink(s->db->mem_dirfd, name);
+    } else if (mem_parse_tmp_name(name, &segment)) {
+        rc = wal_sweep_tmp(s->db->mem_dirfd, name);
+    }
+    return rc == SHALE_BUSY ? SHALE_OK : rc;
+}
+
 int db_sweep_locked(shale_db *db, const struct version *v, uint64_t below_table, bool cold)
 {
     struct sweep s = {.db = db, .v = v, .below_table = below_table, .cold = cold};
@@ -86,6 +100,9 @@ int db_sweep_locked(shale_db *db, const struct version *v, uint64_t below_table,
     }
     uint64_t current;
     int rc = os_list(db->dirfd, sweep_name, &s);
+    if (rc == SHALE_OK && !cold && db->mem_dirfd != db->dirfd && db_check_mem_dir(db) == SHALE_OK) {
+        rc = os_list(db->mem_dirfd, sweep_mem_name, &s);
+    }
     if (rc == SHALE_OK) {
         rc = current_read(db->dirfd, &current);
     }

@@ -254,6 +254,31 @@ static int generation_settled(const struct state *s, uint64_t *generation)
     return SHALE_NOTFOUND;
 }
 
+/* A STATE that was made anew may name another directory. The other handles keep it from being made anew. */
+static int follow_mem_dir(shale_db *db, const struct state *s, uint64_t generation)
+{
+    if (!db->readonly || db->mem_generation == generation) {
+        return SHALE_OK;
+    }
+    int rc = db_mem_dir_open(db, s);
+    atomic_thread_fence(memory_order_acquire);
+    if (rc == SHALE_OK && atomic_load_explicit(&s->generation, memory_order_relaxed) == generation) {
+        db->mem_generation = generation;
+    }
+    return rc;
+}
+
+static int missing_file(shale_db *db, const struct state_view *tuple, uint32_t active)
+{
+    int rc = db_check_mems(db, tuple->oldest, active);
+    return rc != SHALE_OK
+               ? rc
+               : err_set(SHALE_CORRUPT,
+                         "%s: a file of the current version is missing (manifest %llu, memtables %u to %u): "
+                         "restore it from a backup, or salvage with repair",
+                         db->path, (unsigned long long)tuple->manifest, tuple->oldest, active);
+}
+
 /* SHALE_NOTFOUND (no text): STATE is being made. */
 static int adopt_shared(shale_db *db)
 {
@@ -275,17 +300,16 @@ static int adopt_shared(shale_db *db)
             cur = NULL;
         }
         struct db_view *view = NULL;
-        int rc = build_view(db, cur, &tuple, &now, &view);
+        int rc = follow_mem_dir(db, s, generation);
+        if (rc == SHALE_OK) {
+            rc = build_view(db, cur, &tuple, &now, &view);
+        }
         if (view_moved(s, &now)) {
             db_view_unref(view);
             continue;
         }
         if (rc == SHALE_NOTFOUND) {
-            return err_set(
-                SHALE_CORRUPT,
-                "%s: a file of the current version is missing (manifest %llu, memtables %u to %u): "
-                "restore it from a backup, or salvage with repair",
-                db->path, (unsigned long long)tuple.manifest, tuple.oldest, now.active);
+            rc = missing_file(db, &tuple, now.active);
         }
         if (rc != SHALE_OK) {
             return rc;

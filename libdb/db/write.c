@@ -61,6 +61,12 @@ static int set_active(shale_db *db, uint32_t number, bool may_open, enum blocked
     }
     if (mem == NULL) {
         int rc = db_mem_get(db, number, &mem);
+        if (rc == SHALE_NOTFOUND) {
+            rc = db_check_mems(db, number, number);
+            return rc != SHALE_OK
+                       ? rc
+                       : err_set(SHALE_CORRUPT, "%s: the active log segment %u is missing", db->path, number);
+        }
         if (rc != SHALE_OK) {
             return rc == SHALE_NOTFOUND
                        ? err_set(SHALE_CORRUPT, "%s: the active log segment %u is missing", db->path, number)

@@ -21,6 +21,8 @@
 _Static_assert(offsetof(struct state, layout) == 8 && offsetof(struct state, page_size) == 12, "doc/format");
 _Static_assert(offsetof(struct state, uuid) == 24 && offsetof(struct state, boot) == 40, "doc/format");
 _Static_assert(offsetof(struct state, lock_dev) == 64 && offsetof(struct state, clean) == 96, "doc/format");
+_Static_assert(offsetof(struct state, mem_dev) == 104 && offsetof(struct state, mem_dir) == 99392,
+               "doc/format");
 _Static_assert(offsetof(struct state, epoch) == 128 && offsetof(struct state, tuple) == 192, "doc/format");
 _Static_assert(offsetof(struct state, bad_manifest) == 240 && offsetof(struct state, wal_end) == 256,
                "doc/format");
@@ -36,7 +38,7 @@ _Static_assert(offsetof(struct state, room) == 768 && offsetof(struct state, wis
 _Static_assert(offsetof(struct state, rows) % LINE == 0 && sizeof(struct state_row) % LINE == 0,
                "a row is nobody else's");
 _Static_assert(sizeof(struct state_tuple) == 24, "doc/format");
-_Static_assert(sizeof(struct state_counters) == 200 && sizeof(struct state) == 99392, "doc/format");
+_Static_assert(sizeof(struct state_counters) == 200 && sizeof(struct state) == 99648, "doc/format");
 _Static_assert(offsetof(struct state, rows) == 1088 && sizeof(struct state_row) == 384, "doc/format");
 _Static_assert(offsetof(struct state_row, program) == 64 && offsetof(struct state_row, counters) == 160,
                "doc/format");
@@ -141,6 +143,13 @@ void state_unmap(struct state_map *m)
 
 /* ---- is it to be believed? ---- */
 
+static bool is_of_here(const struct state_map *m, const struct stat *lock)
+{
+    const struct state *s = m->state;
+    return s->lock_dev == (uint64_t)lock->st_dev && s->lock_ino == (uint64_t)lock->st_ino &&
+           s->state_dev == (uint64_t)m->dev && s->state_ino == (uint64_t)m->ino;
+}
+
 int state_check(const struct state_map *m, const struct stat *lock)
 {
     const struct state *s = m->state;
@@ -160,11 +169,12 @@ int state_check(const struct state_map *m, const struct stat *lock)
                                   "(close the other programs that use the database, or use the same version)",
                        s->layout, s->page_size, STATE_LAYOUT, os_page_size());
     }
-    if (s->lock_dev != (uint64_t)lock->st_dev || s->lock_ino != (uint64_t)lock->st_ino ||
-        s->state_dev != (uint64_t)m->dev || s->state_ino != (uint64_t)m->ino) {
-        return SHALE_NOTFOUND;
-    }
-    return SHALE_OK;
+    return is_of_here(m, lock) ? SHALE_OK : SHALE_NOTFOUND;
+}
+
+bool state_is_own(const struct state_map *m, const struct stat *lock)
+{
+    return m->state->layout == STATE_LAYOUT && is_of_here(m, lock);
 }
 
 /* ---- initialising ---- */

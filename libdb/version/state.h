@@ -15,10 +15,11 @@
 
 #define VERSION_LEVELS 7
 
-#define STATE_NAME   "STATE"
-#define STATE_MAGIC  UINT64_C(0x31657473656c6873) /* "shleste1", little-endian */
-#define STATE_LAYOUT 1
-#define STATE_ROWS   256
+#define STATE_NAME    "STATE"
+#define STATE_MAGIC   UINT64_C(0x31657473656c6873) /* "shleste1", little-endian */
+#define STATE_LAYOUT  2
+#define STATE_ROWS    256
+#define STATE_MEM_DIR 256
 
 /* Counters of a handle (in its row) and of the whole database (rows plus what closed handles left). One line
  * each: name, kind (SUM or MAX), meaning. */
@@ -84,8 +85,9 @@ struct state {
     /* identity, written when it is initialised, under OPEN */
     BASE_ALIGNED(64) uint64_t lock_dev;
     uint64_t lock_ino, state_dev, state_ino;
-    _Atomic uint64_t clean; /* under OPEN: 1 when the last closer left everything in order, so that an open
-                               needs no recovery */
+    _Atomic uint64_t clean;    /* under OPEN: 1 when the last closer left everything in order, so that an open
+                                  needs no recovery */
+    uint64_t mem_dev, mem_ino; /* of the directory that mem_dir names; 0: not made yet, or there is none */
 
     /* under MANIFEST */
     BASE_ALIGNED(64) _Atomic uint64_t epoch;
@@ -132,6 +134,9 @@ struct state {
 
     BASE_ALIGNED(64) struct state_counters closed; /* what handles that are gone have counted */
     BASE_ALIGNED(64) struct state_row rows[STATE_ROWS];
+
+    /* identity, too: where the indices are; "": beside the log */
+    char mem_dir[STATE_MEM_DIR];
 };
 _Static_assert(offsetof(struct state, magic) == 0 && offsetof(struct state, generation) == 16, "for ever");
 #define STATE_SIZE align_up(sizeof(struct state), 4096)
@@ -173,6 +178,8 @@ void state_unmap(struct state_map *m);
  * another layout or page size (of this boot: whoever holds LIVE exclusively may initialise it anew all the
  * same). Any bytes at all may stand there. */
 int state_check(const struct state_map *m, const struct stat *lock);
+/* Was it made for this very directory, in whatever boot, and be it half made or half dead? */
+bool state_is_own(const struct state_map *m, const struct stat *lock);
 /* First half of initialising, under OPEN with LIVE held exclusively: generation odd, everything zero,
  * identity. */
 void state_begin(struct state_map *m, const struct stat *lock, const unsigned char uuid[16]);

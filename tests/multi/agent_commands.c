@@ -1,7 +1,9 @@
 #include "agent.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 
 static void cmd_quit(struct agent_self *a, const struct agent_line *line)
 {
@@ -326,30 +328,39 @@ static void cmd_property(struct agent_self *a, const struct agent_line *line)
     }
 }
 
+/* cover PATH SIZE: a tmpfs of that size over PATH, in a mount namespace of this process's own; then, of
+ * another size. */
+static void cmd_cover(struct agent_self *a, const struct agent_line *line)
+{
+    static bool covered;
+    char size[64];
+    snprintf(size, sizeof size, "size=%s", line->word[1]);
+    (void)a;
+    if (!covered && (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0 ||
+                     mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)) {
+        agent_status(err_sys("unshare"));
+        return;
+    }
+    if (mount("cover", line->word[0], "tmpfs", covered ? MS_REMOUNT : 0, size) != 0) {
+        agent_status(err_sys("mount"));
+        return;
+    }
+    covered = true;
+    agent_ok("%s", size);
+}
+
 const struct agent_command agent_commands[] = {
-    {"quit", 0, cmd_quit},
-    {"pid", 0, cmd_pid},
-    {"use", 1, cmd_use},
-    {"open", 1, cmd_open},
-    {"close", 0, cmd_close},
-    {"put", 2, cmd_put},
-    {"del", 1, cmd_del},
-    {"fill", 4, cmd_fill},
-    {"batch", 1, cmd_batch},
-    {"get", 1, cmd_get},
-    {"scan", 0, cmd_scan},
-    {"snapshot", 1, cmd_snapshot},
-    {"release", 1, cmd_release},
-    {"iter", 1, cmd_iter},
-    {"txn", 1, cmd_txn},
-    {"flush", 0, cmd_flush},
-    {"compact", 0, cmd_compact},
-    {"work", 0, cmd_work},
-    {"verify", 0, cmd_verify},
-    {"sync", 0, cmd_sync},
-    {"timeout", 1, cmd_timeout},
-    {"stat", 1, cmd_stat},
-    {"property", 1, cmd_property},
-    {"checkpoint", 1, cmd_checkpoint},
-    {NULL, 0, NULL},
+    {"quit", 0, cmd_quit},         {"pid", 0, cmd_pid},
+    {"use", 1, cmd_use},           {"open", 1, cmd_open},
+    {"close", 0, cmd_close},       {"put", 2, cmd_put},
+    {"del", 1, cmd_del},           {"fill", 4, cmd_fill},
+    {"batch", 1, cmd_batch},       {"get", 1, cmd_get},
+    {"scan", 0, cmd_scan},         {"snapshot", 1, cmd_snapshot},
+    {"release", 1, cmd_release},   {"iter", 1, cmd_iter},
+    {"txn", 1, cmd_txn},           {"flush", 0, cmd_flush},
+    {"compact", 0, cmd_compact},   {"work", 0, cmd_work},
+    {"verify", 0, cmd_verify},     {"sync", 0, cmd_sync},
+    {"timeout", 1, cmd_timeout},   {"stat", 1, cmd_stat},
+    {"property", 1, cmd_property}, {"checkpoint", 1, cmd_checkpoint},
+    {"cover", 2, cmd_cover},       {NULL, 0, NULL},
 };
