@@ -41,8 +41,8 @@ struct agent_command {
     unsigned words; /* at least */
     void (*run)(struct agent_self *a, const struct agent_line *line);
 };
-extern const struct agent_command agent_commands[], agent_faults[], agent_loops[],
-    agent_hooks[], agent_power[]; /* NULL-terminated */
+extern const struct agent_command agent_commands[], agent_faults[], agent_loops[], agent_hooks[],
+    agent_power[]; /* NULL-terminated */
 
 extern const struct agent_command *agent_own; /* of the test program alone; NULL: none */
 
