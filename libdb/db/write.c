@@ -68,9 +68,7 @@ static int set_active(shale_db *db, uint32_t number, bool may_open, enum blocked
                        : err_set(SHALE_CORRUPT, "%s: the active log segment %u is missing", db->path, number);
         }
         if (rc != SHALE_OK) {
-            return rc == SHALE_NOTFOUND
-                       ? err_set(SHALE_CORRUPT, "%s: the active log segment %u is missing", db->path, number)
-                       : rc;
+            return rc;
         }
     }
     db_mem_unref(db, db->active);
