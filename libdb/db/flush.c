@@ -37,10 +37,14 @@ static int verify_records(const shale_db *db, const struct wal_segment *seg, uin
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
 }
 
-static int build_table(const shale_db *db, struct mem_index *mem, uint64_t seq, struct table_builder *b)
+/* entries: what the log has; 0: not known. An index that leads to fewer was damaged, and a table made from it
+ * would lose the rest for ever: the log still has it. */
+static int build_table(const shale_db *db, struct mem_index *mem, uint64_t seq, uint64_t entries,
+                       struct table_builder *b)
 {
     struct mem_iter it;
     struct db_breath breath = {.db = db};
+    uint64_t found = 0;
     mem_iter_init(&it, mem, seq);
     int rc = mem_iter_first(&it);
     while (rc == SHALE_OK) {
@@ -50,12 +54,20 @@ static int build_table(const shale_db *db, struct mem_index *mem, uint64_t seq, 
         }
         os_mark(OS_MARK_FLUSH);
         db_breathe(&breath, it.key.size + it.value.size);
+        found += mem_iter_versions(&it);
         rc = mem_iter_next(&it);
+    }
+    if (rc == SHALE_NOTFOUND && entries != 0 && found != entries) {
+        return err_set(SHALE_CORRUPT,
+                       "%s: %06u.mem: it leads to %llu entries, the log has %llu: nothing was written to a "
+                       "table; end all processes that use the database, and open it again",
+                       db->path, mem->seg->number, (unsigned long long)found, (unsigned long long)entries);
     }
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
 }
 
-int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct table_info *info)
+static int write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, uint64_t entries,
+                           struct table_info *info)
 {
     struct table_options o = {.block_bytes = db->options.block_bytes,
                               .bloom_bits = db->options.bloom_bits,
@@ -67,12 +79,17 @@ int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct
     if (rc != SHALE_OK) {
         return rc;
     }
-    rc = build_table(db, mem, seq, b);
+    rc = build_table(db, mem, seq, entries, b);
     if (rc != SHALE_OK) {
         table_build_abandon(b);
         return rc;
     }
     return table_build_finish(b, info);
+}
+
+int db_write_mem_table(shale_db *db, struct mem_index *mem, uint64_t seq, struct table_info *info)
+{
+    return write_mem_table(db, mem, seq, 0, info);
 }
 
 /* ---- committing an edit ---- */
@@ -151,6 +168,7 @@ struct flush {
     uint32_t number, until; /* memtables [number, until) are done with */
     uint64_t seq;           /* entries up to here go to the table; 0: none */
     uint64_t last_seq;      /* everything up to here has been dealt with; 0: as before */
+    uint64_t entries;       /* that the index must lead to; 0: a suspect one, it may lead to more */
 };
 
 /* The last sequence number of the memtables before `number`, which are sealed. visible_seq is read before the
@@ -192,6 +210,7 @@ static int plan(shale_db *db, const struct db_view *view, struct mem_index *mem,
     bool whole = entries >= mem_entries(mem), follows = first == 0 || first == view->version->last_seq + 1;
     f->seq = follows ? last : 0;
     f->last_seq = f->seq;
+    f->entries = in_panic(db, f->number) ? 0 : entries;
     if (whole && follows) {
         return SHALE_OK;
     }
@@ -211,7 +230,7 @@ static int write_planned(shale_db *db, struct mem_index *mem, const struct flush
     struct table_info info = {0};
     int rc = SHALE_OK;
     if (f->seq != 0) {
-        rc = db_write_mem_table(db, mem, f->seq, &info);
+        rc = write_mem_table(db, mem, f->seq, f->entries, &info);
         *bytes = info.size;
         if (rc == SHALE_OK) {
             rc = version_edit_add(edit, 0, &info);

@@ -38,6 +38,18 @@ static uint64_t next_size(shale_db *db, uint32_t last, uint64_t need)
     return size < WAL_MAX_SIZE ? size : WAL_MAX_SIZE;
 }
 
+/* What a large record waits for. More than any record can need is no wish of anybody's. */
+static uint64_t wanted(struct state *s)
+{
+    uint64_t need = atomic_load_explicit(&s->need, memory_order_acquire);
+    uint64_t log = wal_record_size(DB_MAX_BATCH), index = mem_need(WAL_MAX_ENTRIES);
+    if (need > (log > index ? log : index) + WAL_FIRST) {
+        (void)atomic_compare_exchange_strong(&s->need, &need, 0);
+        return 0;
+    }
+    return need;
+}
+
 /* The name is there, made by us or by another, perhaps a dead one: complete it. */
 static int complete_segment(shale_db *db, uint32_t number, bool found)
 {
@@ -79,7 +91,7 @@ static int make_segment(shale_db *db)
 {
     struct state *s = db->state;
     uint32_t number = (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire) + 1;
-    uint64_t need = atomic_load_explicit(&s->need, memory_order_acquire);
+    uint64_t need = wanted(s);
     uint32_t spare = need != 0 ? 0 : (uint32_t)atomic_exchange_explicit(&s->spare, 0, memory_order_acq_rel);
     os_mark(OS_MARK_PREPARE);
     int rc = wal_make(db->dirfd, db->uuid, number, next_size(db, number - 1, need), db->options.mode, spare);

@@ -325,6 +325,12 @@ int db_adopt(shale_db *db)
 {
     os_mutex_lock(&db->adopt_mutex);
     int rc = db->readonly ? SHALE_NOTFOUND : adopt_shared(db);
+    if (!db->readonly && rc == SHALE_NOTFOUND) { /* who holds LIVE keeps STATE from being made anew */
+        rc = err_set(SHALE_CORRUPT,
+                     "%s: STATE was overwritten while it is in use: end all processes that use the database, "
+                     "and open it again",
+                     db->path);
+    }
     while (db->readonly && rc == SHALE_NOTFOUND) {
         struct db_view *view = NULL;
         rc = db_replay_private(db, &view);

@@ -89,6 +89,21 @@ static bool fits(const struct mem_index *mem, uint32_t offset, uint32_t length, 
     return offset + wal_record_size(length) <= mem->seg->size && mem_need(count) <= mem_room(mem);
 }
 
+/* STATE is memory that others write to: what it says is looked at before anything is stored where it says. */
+static int check_end(const shale_db *db, uint64_t end)
+{
+    struct state_view tuple;
+    state_load_tuple(db->state, &tuple);
+    uint32_t offset = wal_lsn_offset(end);
+    if (wal_lsn_number(end) < tuple.oldest || offset < WAL_FIRST || offset % 8 != 0) {
+        return err_set(SHALE_CORRUPT,
+                       "%s: STATE: the log cannot end at %u of segment %u, the oldest is %u: %s", db->path,
+                       offset, wal_lsn_number(end), tuple.oldest,
+                       "end all processes that use the database, and open it again");
+    }
+    return SHALE_OK;
+}
+
 /* Seals the active memtable: one store. sealed_limit 0: whatever the number of sealed ones (a transaction).
  */
 static int rotate(shale_db *db, unsigned sealed_limit, bool may_open, enum blocked *why)
@@ -127,7 +142,10 @@ static int make_room(shale_db *db, uint32_t length, uint32_t count, unsigned sea
     *why = BLOCKED_NOT;
     for (;;) {
         uint64_t end = atomic_load_explicit(&db->state->wal_end, memory_order_relaxed);
-        int rc = set_active(db, wal_lsn_number(end), may_open, why);
+        int rc = check_end(db, end);
+        if (rc == SHALE_OK) {
+            rc = set_active(db, wal_lsn_number(end), may_open, why);
+        }
         if (rc != SHALE_OK || *why != BLOCKED_NOT || fits(db->active, wal_lsn_offset(end), length, count)) {
             return rc;
         }
@@ -368,8 +386,9 @@ static int unblock(shale_db *db, enum blocked why, const struct db_writer *w, co
         db_write_end_turn(db);
         return db_prepare(db, need_of((uint32_t)w->payload.size, w->count), wait);
     case BLOCKED_MAP:
-        for (uint32_t n = db_active(db->state);
-             n <= atomic_load_explicit(&db->state->ready, memory_order_acquire); n++) {
+        for (uint32_t n = db_active(db->state), i = 0;
+             i < DB_MAX_MEMS && n <= atomic_load_explicit(&db->state->ready, memory_order_acquire);
+             n++, i++) { /* DB_MAX_MEMS: `ready` is shared memory, and may be anything */
             rc = db_mem_get(db, n, &mem);
             if (rc == SHALE_OK) {
                 mem_unref(mem);
@@ -558,7 +577,8 @@ int db_seal(shale_db *db, const struct os_wait *wait)
         }
         uint64_t end = atomic_load_explicit(&db->state->wal_end, memory_order_relaxed);
         uint64_t panic = atomic_load_explicit(&db->state->panic, memory_order_relaxed);
-        if (wal_lsn_offset(end) != WAL_FIRST || panic >= wal_lsn_number(end)) {
+        rc = check_end(db, end);
+        if (rc == SHALE_OK && (wal_lsn_offset(end) != WAL_FIRST || panic >= wal_lsn_number(end))) {
             rc = rotate(db, DB_MAX_MEMS - 4, true, &why);
         }
         db_write_unlock(db);

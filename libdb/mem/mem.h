@@ -104,6 +104,8 @@ int mem_iter_seek(struct mem_iter *it, struct slice key);          /* first >= k
 int mem_iter_seek_for_prev(struct mem_iter *it, struct slice key); /* last <= key */
 int mem_iter_next(struct mem_iter *it);
 int mem_iter_prev(struct mem_iter *it);
+/* How many versions the index has of the key where the iterator stands, whatever its own sequence number. */
+uint64_t mem_iter_versions(const struct mem_iter *it);
 
 /* Walks the whole structure: order, bounds, chains, keys that the segment really holds. SHALE_CORRUPT names
  * what is wrong. Nobody may be inserting meanwhile. */

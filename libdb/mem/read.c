@@ -200,3 +200,11 @@ int mem_iter_prev(struct mem_iter *it)
     }
     return rc;
 }
+
+uint64_t mem_iter_versions(const struct mem_iter *it)
+{
+    const struct mem_node *n = mem_node_at(it->mem, it->node);
+    const struct mem_version *v =
+        n == NULL ? NULL : mem_version_at(it->mem, atomic_load_explicit(&n->versions, memory_order_acquire));
+    return v != NULL ? v->depth + UINT64_C(1) : n != NULL;
+}

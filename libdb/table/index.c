@@ -199,6 +199,9 @@ int index_add(struct index_builder *b, struct index_entry e, struct slice last, 
         rc = buf_append(&b->ends, &end, sizeof end);
     }
     if (rc == SHALE_OK) {
+        rc = buf_reserve(&b->separators, s.size + 1); /* a pointer even where the only separator is empty */
+    }
+    if (rc == SHALE_OK) {
         rc = buf_append(&b->separators, s.data, s.size);
     }
     if (rc == SHALE_OK) {

@@ -17,9 +17,11 @@
 #include "fuzz.h"
 #include "version/version.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { ENTRIES = 48, LONGEST_WAIT_MS = 300 };
+enum { ENTRIES = 48, PATIENCE_MS = 5000, IMPATIENCE_MS = 20 };
 
 static char dir[PATH_MAX];
 
@@ -34,7 +36,7 @@ static shale_db *opened(int *rc)
     o.durable = SHALE_DURABLE_OFF;
     o.memtable_bytes = 256 << 10;
     o.block_bytes = 512;
-    o.timeout_ms = LONGEST_WAIT_MS;
+    o.timeout_ms = PATIENCE_MS;
     *rc = shale_open(dir, &o, &db);
     return db;
 }
@@ -115,7 +117,7 @@ static uint32_t change(struct fuzz_input *in, bool alone)
     ok(os_stat(fd, &st));
     fd_size = (uint32_t)st.st_size;
     if (alone && what >= 240) {
-        ok(os_truncate(fd, fuzz_below(in, fd_size)));
+        ok(os_truncate(fd, fuzz_below(in, fd_size + 1)));
     } else if (alone && what >= 230) {
         ok(os_unlink(AT_FDCWD, name));
     } else if (fd_size != 0) {
@@ -148,13 +150,14 @@ static void use(shale_db *db)
     shale_stats s = {.size = sizeof s};
     shale_txn *t = NULL;
     char text[4096];
+    (void)shale_set_timeout(db, IMPATIENCE_MS);
     (void)shale_get(db, NULL, "key0005", 7, &v);
     shale_value_release(&v);
     (void)whole(db);
     for (unsigned i = 0; i < 4; i++) {
         (void)shale_put(db, &"wxyz"[i], 1, "new", 3, i == 1 ? SHALE_SYNC : 0);
     }
-    if (shale_txn_begin(db, 0, LONGEST_WAIT_MS, &t) == SHALE_OK) {
+    if (shale_txn_begin(db, 0, IMPATIENCE_MS, &t) == SHALE_OK) {
         (void)shale_txn_put(t, "txn", 3, "new", 3);
         (void)shale_txn_commit(t);
     }
@@ -241,9 +244,19 @@ static void under_a_handle(struct fuzz_input *in)
     }
 }
 
+/* Shared memory may ask for a segment of a gigabyte, and may be right. */
+static void limit_files(void)
+{
+    const struct rlimit most = {64u << 20, 64u << 20};
+    fuzz_must(setrlimit(RLIMIT_FSIZE, &most) == 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_input in = {data, data + size};
+    if (dir[0] == '\0') {
+        limit_files();
+    }
     (void)snprintf(dir, sizeof dir, "%s/db", fuzz_dir());
     switch (fuzz_byte(&in) % 4) {
     case 0: nobody_connected(&in); break;

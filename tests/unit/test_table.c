@@ -207,6 +207,28 @@ START_TEST(keys_and_values_at_their_limits)
 }
 END_TEST
 
+/* Its only separator has no bytes. */
+START_TEST(the_empty_key_alone_is_a_table)
+{
+    struct table_builder *b;
+    struct table_info info;
+    struct table *t;
+    struct table_hit hit;
+    struct table_pin pin;
+    struct slice empty = slice_make("", 0);
+    ok(table_build_start(dir, NUMBER, &plain, &b));
+    ok(table_build_add(b, empty, 1, TABLE_PUT, slice_make("v", 1)));
+    ok(table_build_finish(b, &info));
+    ok(table_open(dir, NUMBER, info.size, NULL, true, &t));
+    ok(table_get(t, empty, key_hash(empty), NULL, &hit, &pin));
+    ck_assert(slice_equal(hit.value, slice_make("v", 1)));
+    table_pin_release(&pin);
+    ok(table_verify(t, NULL, NULL));
+    table_unref(t);
+    table_info_release(&info);
+}
+END_TEST
+
 START_TEST(info_tells_what_is_in_it)
 {
     struct table_rows rows;
@@ -437,6 +459,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(c, what_was_built_is_read, 0, VARIANTS);
     tcase_add_test(c, iterator_turns_anywhere);
     tcase_add_loop_test(c, keys_and_values_at_their_limits, 0, 2);
+    tcase_add_test(c, the_empty_key_alone_is_a_table);
     tcase_add_test(c, info_tells_what_is_in_it);
     tcase_add_test(c, wrong_entries_are_refused);
     tcase_add_test(c, a_table_has_its_name_only_when_it_is_whole);
