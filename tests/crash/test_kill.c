@@ -4,7 +4,8 @@
  * Directed: a victim parks at the n-th pass of a mark, holding what it holds there, and is killed on the spot
  * (each second time after a SIGSTOP). Random: whoever runs is killed whenever. After each kill the survivors
  * must get on, and a fresh process opens, checks every group in every way of reading (lib/groups.h) and now
- * and then verifies every byte.
+ * and then verifies every byte. Some ask for indices in a directory of their own, and of those there is never
+ * more than one, whoever died.
  *
  * The kills are counted by phase, in memory that outlives the single test; the last test demands their
  * numbers.
@@ -44,19 +45,23 @@ struct counts {
 };
 static struct counts *counts;
 
-static char *dir;
+static char *dir, *mems;
+static char mem_dir[PATH_MAX]; /* as an option */
 static struct board *board;
 static struct agent crowd[CROWD];
 
 static void setup(void)
 {
     dir = scratch_dir("kill");
+    mems = scratch_dir("mems");
+    snprintf(mem_dir, sizeof mem_dir, "mem_dir=%s", mems);
     board = proc_board();
 }
 
 static void teardown(void)
 {
     board_close(board);
+    free(mems);
     free(dir);
 }
 
@@ -83,6 +88,9 @@ static void check_afresh(unsigned round)
     struct agent fresh = {0};
     agent_start(&fresh, CHECKER);
     agent_must(&fresh, "open %s", dir);
+    char **names = scratch_names(mems, "");
+    ck_assert_msg(names[0] == NULL || names[1] == NULL, "round %u: %s and %s", round, names[0], names[1]);
+    scratch_names_free(names);
     agent_must(&fresh, "check-groups %d", GROUPS);
     if (round % 8 == 0) {
         agent_must(&fresh, "verify");
@@ -99,7 +107,7 @@ static void start_worker(struct agent *a, unsigned id, unsigned kind)
         agent_must(a, "open %s readonly=%u", dir, id % 2);
         agent_tell(a, "read-groups %d", GROUPS);
     } else {
-        agent_must(a, "open %s %s", dir, open[id % BASE_COUNT(open)]);
+        agent_must(a, "open %s %s %s", dir, open[id % BASE_COUNT(open)], id % 2 ? mem_dir : "");
         /* groups of its own, and for one in four read-change-write of the last ones, which they share */
         bool shared = id % 4 == 3;
         agent_tell(a, "write-groups %u %d %s writers=%u flush=%u compact=%u seed=%llu",
@@ -121,7 +129,7 @@ static bool park_and_kill(const struct phase *p, unsigned round, uint64_t *seed)
         agent_tell(victim, "write-groups 0 %d %s seed=%u", PER_AGENT, p->work, round);
     } else {
         agent_must(victim, "park-at %s %u", os_mark_name(p->mark), n);
-        agent_tell(victim, "open %s", dir);
+        agent_tell(victim, "open %s %s", dir, round / 2 % 2 ? mem_dir : "");
     }
     bool parked = agent_parked(victim, p->work != NULL ? 3000 : 300);
     kill_one(victim, round % 2 == 1, parked);
