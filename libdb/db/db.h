@@ -326,7 +326,8 @@ void db_txn_abort_all(shale_db *db); /* at close */
 
 /* ---- open.c, recover.c ---- */
 
-/* No CURRENT: SHALE_CORRUPT when a table or a segment with a record is there all the same. */
+/* No CURRENT was seen: SHALE_CORRUPT when a table or a segment with a record is there all the same;
+ * SHALE_EXISTS (no text) when another process has made the database meanwhile. */
 int db_check_empty(shale_db *db);
 
 int db_recover(shale_db *db); /* cold, with OPEN and LIVE held exclusively; STATE mapped */

@@ -161,7 +161,9 @@ static int check_present(shale_db *db)
     int rc = current_read(db->dirfd, &manifest);
     if (rc == SHALE_NODB) {
         rc = db_check_empty(db);
-        if (rc == SHALE_OK && !db->options.create) {
+        if (rc == SHALE_EXISTS) {
+            rc = SHALE_OK;
+        } else if (rc == SHALE_OK && !db->options.create) {
             rc = err_set(SHALE_NODB, "%s: no database there (open it with create=1 to make one)", db->path);
         }
     }

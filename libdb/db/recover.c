@@ -72,6 +72,10 @@ int db_check_empty(shale_db *db)
     for (uint32_t n = f.first_segment; !data && n != 0 && n <= f.last_segment; n++) {
         data = has_record(db, n) == SHALE_OK;
     }
+    uint64_t manifest;
+    if (data && current_read(db->dirfd, &manifest) != SHALE_NODB) {
+        return SHALE_EXISTS; /* the data came after it, and it came after the caller had looked */
+    }
     if (data) {
         return err_set(
             SHALE_CORRUPT,
@@ -505,6 +509,9 @@ int db_replay_private(shale_db *db, struct db_view **view)
         }
         if (rc == SHALE_NODB) {
             int empty = db_check_empty(db);
+            if (empty == SHALE_EXISTS && tries < 100) {
+                continue;
+            }
             return empty != SHALE_OK ? empty : err_set(SHALE_NODB, "%s: no database there", db->path);
         }
         if (rc == SHALE_OK) {

@@ -64,23 +64,40 @@ static int check_names(shale_db *db, const struct wal_segment *seg)
     return rc;
 }
 
-/* What an earlier syncer attempted before this handle had the segment open is made dirty again. */
+static struct db_mem *find_mem(shale_db *db, const struct wal_segment *seg)
+{
+    for (unsigned i = 0; i < db->mem_count; i++) {
+        if (db->mems[i].mem->seg == seg) {
+            return &db->mems[i];
+        }
+    }
+    return NULL;
+}
+
+/* What an earlier syncer attempted before this handle had the segment open is made dirty again; where that
+ * fails it remains to be done. */
 static int rewrite_suspect(shale_db *db, struct wal_segment *seg)
 {
     uint64_t from = 0, to = 0, first = wal_lsn(seg->number, WAL_FIRST),
              last = wal_lsn(seg->number, (uint32_t)seg->size);
     os_mutex_lock(&db->mems_mutex);
-    for (unsigned i = 0; i < db->mem_count; i++) {
-        if (db->mems[i].mem->seg == seg) {
-            from = db->mems[i].suspect_from;
-            to = db->mems[i].suspect_to;
-            db->mems[i].suspect_to = from;
-        }
+    struct db_mem *m = find_mem(db, seg);
+    if (m != NULL) {
+        from = m->suspect_from > first ? m->suspect_from : first;
+        to = m->suspect_to < last ? m->suspect_to : last;
     }
     os_mutex_unlock(&db->mems_mutex);
-    from = from > first ? from : first;
-    to = to < last ? to : last;
-    return from < to ? wal_rewrite(seg, wal_lsn_offset(from), wal_lsn_offset(to)) : SHALE_OK;
+    if (from >= to) {
+        return SHALE_OK;
+    }
+    int rc = wal_rewrite(seg, wal_lsn_offset(from), wal_lsn_offset(to));
+    os_mutex_lock(&db->mems_mutex);
+    m = find_mem(db, seg);
+    if (rc == SHALE_OK && m != NULL) {
+        m->suspect_to = m->suspect_from;
+    }
+    os_mutex_unlock(&db->mems_mutex);
+    return rc;
 }
 
 /* fdatasync of one segment. SHALE_NOTFOUND (no text): it is retired. *tried: what it held may be lost. */
@@ -91,12 +108,14 @@ static int sync_segment(shale_db *db, uint32_t number, bool *tried)
     if (rc != SHALE_OK) {
         return rc;
     }
-    *tried = true;
     rc = rewrite_suspect(db, mem->seg);
-    if (rc == SHALE_OK) {
-        rc = wal_sync(mem->seg);
-        DB_COUNT(db, fsyncs, 1);
+    if (rc != SHALE_OK) {
+        mem_unref(mem);
+        return rc;
     }
+    *tried = true;
+    rc = wal_sync(mem->seg);
+    DB_COUNT(db, fsyncs, 1);
     if (rc == SHALE_OK) {
         rc = check_names(db, mem->seg);
     } else {
@@ -106,8 +125,9 @@ static int sync_segment(shale_db *db, uint32_t number, bool *tried)
     return rc;
 }
 
-/* Every segment up to target. One that cannot be opened, for want of a descriptor perhaps, is this process's
- * trouble alone: what stands before it is durable, and the others go on. SHALE_PANIC: nobody goes on. */
+/* Every segment up to target. One that cannot be opened, for want of a descriptor perhaps, or whose suspect
+ * range cannot be written again, is this process's trouble alone: what stands before it is durable, and the
+ * others go on. SHALE_PANIC: nobody goes on. */
 static int sync_segments(shale_db *db, uint64_t from, uint64_t target)
 {
     struct state *s = db->state;

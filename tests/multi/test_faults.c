@@ -202,6 +202,30 @@ START_TEST(h23_a_process_that_cannot_open_a_segment_stops_nobody)
 }
 END_TEST
 
+/* A syncer was killed with what the kernel may have told it; who syncs next must first write that range
+ * again, and cannot. That one has told the kernel nothing: others, who can, go on. */
+START_TEST(h23_a_process_that_cannot_write_again_stops_nobody)
+{
+    struct agent late = {0};
+    agent_must(&a, "die-at SYNC 1");
+    agent_tell(&a, "put k 1 sync");
+    agent_reap(&a);
+    agent_start(&late, 2);
+    agent_must(&late, "open %s", dir);
+    agent_must(&late, "errno-at WRITE 1 %d always", ENOSPC);
+    refused_with(&late, "SHALE_PANIC", "sync");
+    ck_assert_int_gt(atoi(agent_must(&late, "errno-off")), 0);
+    agent_must(&b, "put l 1");
+    agent_must(&late, "put m 1");
+    agent_must(&late, "sync");
+    agent_must(&b, "put n 1 sync");
+    agent_quit(&late);
+    check_afresh("k", "1", 4);
+    agent_start(&a, 0);
+    agent_must(&a, "open %s", dir);
+}
+END_TEST
+
 /* A segment that its maker, now dead, has named, and that somebody keeps locked: time limits hold all the
  * same. */
 START_TEST(a_segment_that_cannot_be_mapped_is_waited_for_in_bounds)
@@ -247,6 +271,7 @@ static Suite *suite(void)
     tcase_add_test(t, opens_that_fail_leave_nothing_behind);
     tcase_add_test(t, h12_killed_after_publishing_before_unlocking);
     tcase_add_test(t, h23_a_process_that_cannot_open_a_segment_stops_nobody);
+    tcase_add_test(t, h23_a_process_that_cannot_write_again_stops_nobody);
     tcase_add_test(t, a_segment_that_cannot_be_mapped_is_waited_for_in_bounds);
     suite_add_tcase(s, t);
     return s;

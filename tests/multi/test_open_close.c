@@ -151,6 +151,45 @@ START_TEST(a_maintenance_thread_pays_after_the_payer_was_killed)
 }
 END_TEST
 
+/* ---- an open while another makes the database ---- */
+
+static const char *const meeting[] = {"create=1", "create=0", "readonly=1"};
+
+/* One opens, and stands still before its n-th system call, while another makes the database and writes; n
+ * from 1 until there is no such call. What is half made, or was not there a moment ago, is not damage. */
+START_TEST(an_open_meets_the_making_of_the_database)
+{
+    bool over = false;
+    unsigned met = 0;
+    for (unsigned n = 1; !over; n++) {
+        char *place = scratch_dir("meeting");
+        agent_start(&a, 0);
+        agent_start(&b, 1);
+        agent_must(&a, "call-at %u park", n);
+        agent_tell(&a, "open %s %s", place, meeting[_i]);
+        over = !agent_parked(&a, 20000);
+        if (!over) {
+            const char *made = agent_ask(&b, "open %s timeout_ms=0", place);
+            if (strcmp(made, "ok") == 0) {
+                agent_must(&b, "put k v");
+                met++;
+            } else {
+                ck_assert_msg(strncmp(made, "SHALE_BUSY", 10) == 0, "%s", made);
+            }
+            agent_unpark(&a);
+        }
+        const char *text = agent_wait(&a, 20000);
+        ck_assert_msg(text != NULL &&
+                          (strcmp(text, "ok") == 0 || (_i != 0 && strncmp(text, "SHALE_NODB", 10) == 0)),
+                      "call %u: %s", n, text != NULL ? text : "no answer");
+        agent_kill(&a);
+        agent_kill(&b);
+        free(place);
+    }
+    ck_assert_uint_ge(met, 3);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("open_close");
@@ -161,6 +200,7 @@ static Suite *suite(void)
     tcase_add_test(t, close_returns_when_its_interval_commits_are_durable_whoever_is_paying);
     tcase_add_test(t, an_idle_handle_notes_its_commits_again_when_the_payer_was_killed);
     tcase_add_test(t, a_maintenance_thread_pays_after_the_payer_was_killed);
+    tcase_add_loop_test(t, an_open_meets_the_making_of_the_database, 0, (int)BASE_COUNT(meeting));
     suite_add_tcase(s, t);
     return s;
 }
