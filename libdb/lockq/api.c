@@ -25,6 +25,7 @@ struct shale_held {
 };
 
 struct shale_lockq {
+    struct shale_lockq *next_open; /* of the process's handles; under the module's mutex */
     int dirfd;
     int fresh; /* an open file of LOCK that never holds a lock: looks through it see everybody's */
     struct stat lock_file;
@@ -36,10 +37,32 @@ struct shale_lockq {
     unsigned idle_count;
 };
 
+static struct shale_lockq *open_handles;
 static struct shale_held *holds;
 static _Atomic unsigned hold_count;
 
 /* ---- the handle ---- */
+
+static void link_handle(struct shale_lockq *q)
+{
+    lockq_enter();
+    q->next_open = open_handles;
+    open_handles = q;
+    lockq_leave();
+}
+
+/* One that was never linked is not found. */
+static void unlink_handle(struct shale_lockq *q)
+{
+    lockq_enter();
+    for (struct shale_lockq **p = &open_handles; *p != NULL; p = &(*p)->next_open) {
+        if (*p == q) {
+            *p = q->next_open;
+            break;
+        }
+    }
+    lockq_leave();
+}
 
 static int open_lock_file(struct shale_lockq *q, unsigned mode, int *fd)
 {
@@ -82,6 +105,7 @@ int shale_lockq_open(const char *dir, unsigned mode, shale_lockq **out)
     }
     os_random(&q->owner, sizeof q->owner);
     q->owner |= 1;
+    link_handle(q);
     *out = q;
     return SHALE_OK;
 }
@@ -91,6 +115,7 @@ void shale_lockq_close(shale_lockq *q)
     if (q == NULL) {
         return;
     }
+    unlink_handle(q);
     lockq_close(q->queue);
     for (unsigned i = 0; i < q->idle_count; i++) {
         os_close(&q->idle[i]);
@@ -246,9 +271,15 @@ static void set_had(struct shale_held *h, bool had)
     lockq_leave();
 }
 
-/* In a forked child, under the module's mutex: what the parent holds is not held on by us. */
+/* In a forked child, under the module's mutex: what the parent holds is not held on by us, nor what it will
+ * hold through an open file that is idle now. */
 void lockq_holds_forked(void)
 {
+    for (struct shale_lockq *q = open_handles; q != NULL; q = q->next_open) {
+        while (q->idle_count > 0) {
+            os_close(&q->idle[--q->idle_count]);
+        }
+    }
     for (struct shale_held *h = holds; h != NULL; h = h->next) {
         os_close(&h->fd);
         h->lock.fd = -1;

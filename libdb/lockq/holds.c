@@ -3,8 +3,8 @@
  * ever: it gets SHALE_INUSE instead.
  *
  * WRITE is exclusive, so a directory (device and inode of its LOCK) has one holder at a time. What is held
- * may move to another thread: whoever uses it last counts. The common case, nobody holds anything, is one
- * load.
+ * may move to another thread: whoever uses it last counts. A forked child holds nothing. The common case,
+ * nobody holds anything, is one load.
  */
 #include "lockq/queue.h"
 
@@ -17,7 +17,7 @@ struct hold {
     bool used;
 };
 
-static pthread_mutex_t holds_mutex = PTHREAD_MUTEX_INITIALIZER;
+/* Under the module's mutex, which is the one that nobody holds across a fork. */
 static struct hold holds[MOST_HOLDS];
 static _Atomic unsigned holds_used;
 
@@ -33,7 +33,7 @@ static struct hold *find(dev_t dev, ino_t ino)
 
 void lockq_thread_hold(dev_t dev, ino_t ino)
 {
-    os_mutex_lock(&holds_mutex);
+    lockq_enter();
     struct hold *h = find(dev, ino);
     for (size_t i = 0; h == NULL && i < MOST_HOLDS; i++) {
         if (!holds[i].used) {
@@ -45,28 +45,34 @@ void lockq_thread_hold(dev_t dev, ino_t ino)
     if (h != NULL) { /* a 65th database held at once goes unwatched */
         h->thread = pthread_self();
     }
-    os_mutex_unlock(&holds_mutex);
+    lockq_leave();
 }
 
 void lockq_thread_drop(dev_t dev, ino_t ino)
 {
-    os_mutex_lock(&holds_mutex);
+    lockq_enter();
     struct hold *h = find(dev, ino);
     if (h != NULL) {
         h->used = false;
         atomic_fetch_sub_explicit(&holds_used, 1, memory_order_release);
     }
-    os_mutex_unlock(&holds_mutex);
+    lockq_leave();
+}
+
+void lockq_threads_forked(void)
+{
+    memset(holds, 0, sizeof holds);
+    atomic_store(&holds_used, 0);
 }
 
 bool lockq_thread_holds(dev_t dev, ino_t ino)
 {
     bool mine = false;
     if (atomic_load_explicit(&holds_used, memory_order_acquire) != 0) {
-        os_mutex_lock(&holds_mutex);
+        lockq_enter();
         struct hold *h = find(dev, ino);
         mine = h != NULL && pthread_equal(h->thread, pthread_self());
-        os_mutex_unlock(&holds_mutex);
+        lockq_leave();
     }
     return mine || lockq_thread_acquired(dev, ino, OS_BYTE_WRITE);
 }

@@ -174,7 +174,8 @@ void lockq_meta_forked(void); /* in a forked child: forgets every environment */
 
 /* Does the calling thread hold the lock at that byte of that LOCK through shale_lockq_acquire? */
 bool lockq_thread_acquired(dev_t dev, ino_t ino, uint64_t byte);
-void lockq_holds_forked(void); /* in a forked child: closes what the parent holds */
+void lockq_holds_forked(void);   /* in a forked child: closes what the parent holds, and what it could */
+void lockq_threads_forked(void); /* in a forked child: forgets which of the parent's threads hold */
 /* Is the named lock at that byte held, in any mode, through a descriptor that LOCKD_HELD names? */
 bool lockq_find_named(int fresh_fd, uint64_t byte, int *fd);
 

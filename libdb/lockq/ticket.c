@@ -43,6 +43,7 @@ static void in_child(void)
         }
     }
     lockq_holds_forked();
+    lockq_threads_forked();
     lockq_meta_forked();
     lockq_leave();
 }

@@ -271,6 +271,14 @@ static void cmd_hold(struct agent_self *a, const struct agent_line *line)
     agent_status(shale_lockq_acquire(handle, line->word[0], SHALE_LOCK_EXCLUSIVE, 0, "held", &held));
 }
 
+/* release: what hold took */
+static void cmd_release(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a, (void)line;
+    agent_status(shale_lockq_release(held));
+    held = NULL;
+}
+
 /* Starts a child that does nothing and outlives us: its pid. */
 static void start_child(bool exec)
 {
@@ -362,6 +370,7 @@ static const struct agent_command commands[] = {
     {"hold", 1, cmd_hold},
     {"exec-child", 0, cmd_exec_child},
     {"fork-child", 0, cmd_fork_child},
+    {"release", 0, cmd_release},
     {"forked-status", 0, cmd_forked_status},
     {"stray", 0, cmd_stray},
     {"quit", 0, cmd_quit},

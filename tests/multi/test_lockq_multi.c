@@ -409,6 +409,23 @@ START_TEST(h6_a_forked_child_that_outlives_its_parent_keeps_no_lock)
 }
 END_TEST
 
+/* An open file that was idle at the fork, and holds the lock when its owner dies. */
+START_TEST(h6_a_forked_child_keeps_no_lock_that_its_parent_takes_later)
+{
+    start_all(2);
+    agent_must(&agent[0], "hold job");
+    agent_must(&agent[0], "release");
+    pid_t child = (pid_t)atoi(agent_must(&agent[0], "fork-child"));
+    agent_must(&agent[0], "hold job");
+    agent_kill(&agent[0]);
+    ck_assert_int_eq(kill(child, 0), 0);
+    agent_must(&agent[1], "take job ms=%d", PATIENCE_MS);
+    agent_must(&agent[1], "free");
+    kill(child, SIGKILL);
+    agent_quit(&agent[1]);
+}
+END_TEST
+
 START_TEST(h6_a_forked_child_is_told_that_the_queue_is_its_parents)
 {
     start_all(1);
@@ -477,6 +494,7 @@ static Suite *suite(void)
     tcase_add_test(c, h5_a_stray_open_and_close_of_the_files_drops_no_lock);
     tcase_add_test(c, h7_exec_leaks_no_lock);
     tcase_add_test(c, h6_a_forked_child_that_outlives_its_parent_keeps_no_lock);
+    tcase_add_test(c, h6_a_forked_child_keeps_no_lock_that_its_parent_takes_later);
     tcase_add_test(c, h6_a_forked_child_is_told_that_the_queue_is_its_parents);
     tcase_add_test(c, h6_a_forked_child_keeps_no_ticket);
     tcase_add_test(c, h33_thousands_of_tickets_vanish_at_once);

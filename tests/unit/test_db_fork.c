@@ -205,6 +205,32 @@ START_TEST(h6_child_that_lives_on_holds_no_lock)
 }
 END_TEST
 
+/* It is the parent's transaction that is in its way, and no deadlock with itself. */
+START_TEST(h6_child_of_a_thread_in_a_transaction_is_not_in_it)
+{
+    shale_db *db = open_small(dir);
+    shale_txn *t = NULL;
+    int status;
+    assert_ok(shale_txn_begin(db, 0, -1, &t));
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        shale_options o = small_options();
+        shale_db *mine = NULL;
+        o.timeout_ms = 20;
+        bool fine = shale_open(dir, &o, &mine) == SHALE_OK &&
+                    shale_put(mine, "k", 1, "v", 1, 0) == SHALE_BUSY &&
+                    strstr(shale_errmsg(), "is held by") != NULL && shale_close(mine) == SHALE_OK;
+        _exit(fine ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    assert_status(shale_put(db, "k", 1, "v", 1, 0), SHALE_INUSE);
+    shale_txn_abort(t);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
 START_TEST(h7_no_descriptor_survives_exec)
 {
     shale_options o = small_options();
@@ -348,6 +374,7 @@ static Suite *suite(void)
     tcase_add_test(t, h6_forked_child_keeps_no_segment_open);
     tcase_add_test(t, h6_fork_while_another_thread_writes);
     tcase_add_test(t, h6_child_that_lives_on_holds_no_lock);
+    tcase_add_test(t, h6_child_of_a_thread_in_a_transaction_is_not_in_it);
     tcase_add_test(t, h7_no_descriptor_survives_exec);
     tcase_add_test(t, h5_stray_open_and_close_drops_no_lock);
     tcase_add_test(t, h25_renamed_directory_keeps_working);
