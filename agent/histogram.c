@@ -11,8 +11,7 @@ static size_t bucket_of(uint64_t v)
     return b < HISTOGRAM_BUCKETS ? b : HISTOGRAM_BUCKETS - 1;
 }
 
-/* The largest value that falls into the bucket. */
-static uint64_t bucket_top(size_t b)
+uint64_t histogram_top(size_t b)
 {
     if (b < 64) {
         return b;
@@ -45,7 +44,7 @@ uint64_t histogram_at(const struct histogram *h, double fraction)
     for (size_t b = 0; b < HISTOGRAM_BUCKETS; b++) {
         seen += h->buckets[b];
         if (seen > wanted) {
-            uint64_t top = bucket_top(b);
+            uint64_t top = histogram_top(b);
             return top < h->max ? top : h->max;
         }
     }

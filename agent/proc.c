@@ -1,13 +1,16 @@
 /* proc.c - worker processes. A worker is this program again, with --worker I behind the same arguments: a
  * process of its own from the first instruction, not a fork of one that has the database open. Its stdin and
  * stdout are pipes: it writes a byte when it is ready, reads a byte as the sign to start, and writes its
- * struct result at the end.
+ * struct result at the end. Its descriptor BOARD_FD is the board. The first one is ready before the others
+ * are started: where there is no database yet it makes it, and not every store can be made by several at
+ * once.
  */
 #include "agent.h"
 #include "os/os.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -18,7 +21,7 @@ extern char **environ;
 
 struct child {
     pid_t pid;
-    int to, from;
+    int to, from; /* from -1: it is done */
 };
 
 int result_error(struct result *r, int status, const char *what)
@@ -28,22 +31,6 @@ int result_error(struct result *r, int status, const char *what)
     r->status = err_exit_status(status);
     r->status = r->status != 0 ? r->status : EX_SOFTWARE;
     return r->status;
-}
-
-uint64_t memory_anonymous_kib(void)
-{
-    char line[256];
-    unsigned long long kib = 0;
-    FILE *f = fopen("/proc/self/smaps_rollup", "re");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, "Anonymous: %llu", &kib) == 1) {
-            break;
-        }
-    }
-    if (f != NULL) {
-        fclose(f);
-    }
-    return kib;
 }
 
 struct own {
@@ -114,7 +101,7 @@ int worker_main(const struct job *job)
     return status;
 }
 
-static int spawn(const struct job *job, unsigned index, struct child *c)
+static int spawn(const struct job *job, unsigned index, int board, struct child *c)
 {
     int to[2] = {-1, -1}, from[2] = {-1, -1}, err = EX_OSERR;
     char worker[24], program[4096];
@@ -134,6 +121,7 @@ static int spawn(const struct job *job, unsigned index, struct child *c)
     argv[1] = worker;
     posix_spawn_file_actions_adddup2(&actions, to[0], STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions, from[1], STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, board, BOARD_FD);
     if (posix_spawn(&c->pid, program, &actions, NULL, argv, environ) == 0) {
         c->to = to[1];
         c->from = from[0];
@@ -167,31 +155,98 @@ static void collect(struct child *c, struct result *r)
     }
 }
 
-int proc_run(const struct job *job, struct result *results)
+/* The first one by itself, then all others. */
+static int start_all(const struct job *job, int board, struct child *children, unsigned *started)
 {
-    struct child *children = calloc(job->processes, sizeof *children);
-    unsigned started = 0;
-    int status = children == NULL ? EX_OSERR : 0;
-    while (status == 0 && started < job->processes) {
-        status = spawn(job, started, &children[started]);
-        started += status == 0;
-    }
+    int status = 0;
     char c;
-    for (unsigned i = 0; i < started; i++) {
-        (void)!read_whole(children[i].from, &c, 1); /* ready, or gone */
+    while (status == 0 && *started < job->processes) {
+        status = spawn(job, *started, board, &children[*started]);
+        *started += status == 0;
+        if (status == 0 && *started == 1) {
+            (void)!read_whole(children[0].from, &c, 1); /* ready, or gone */
+        }
     }
-    for (unsigned i = 0; i < started && status == 0; i++) {
+    for (unsigned i = 1; i < *started; i++) {
+        (void)!read_whole(children[i].from, &c, 1);
+    }
+    for (unsigned i = 0; i < *started && status == 0; i++) {
         (void)!write_whole(children[i].to, "g", 1);
     }
-    for (unsigned i = 0; i < started; i++) {
-        if (status != 0) {
-            os_close(&children[i].to); /* the end of its input: it gives up */
-        }
-        collect(&children[i], &results[i]);
-        if (results[i].status != 0 && status == 0) {
-            status = complain(job, results[i].status, "process %u: %s", i + 1, results[i].text);
+    return status;
+}
+
+/* Waits for a result or for the next tick, whichever comes first; the child whose result is there, or -1. */
+static int next_event(const struct job *job, const struct child *children, struct pollfd *fds, int64_t tick)
+{
+    int64_t left = tick - os_now();
+    for (unsigned i = 0; i < job->processes; i++) {
+        fds[i] = (struct pollfd){.fd = children[i].from, .events = POLLIN};
+    }
+    poll(fds, job->processes, left > 0 ? (int)(left / 1000000) + 1 : 0);
+    for (unsigned i = 0; i < job->processes; i++) {
+        if (fds[i].fd >= 0 && fds[i].revents != 0) {
+            return (int)i;
         }
     }
+    return -1;
+}
+
+/* Results as they come, and the board in between. Where one has failed, none goes on writing for its sake. */
+static int collect_all(const struct job *job, struct child *children, struct result *results,
+                       struct board *board, struct series *series)
+{
+    struct pollfd *fds = calloc(job->processes, sizeof *fds);
+    unsigned left = job->processes;
+    int status = fds == NULL ? EX_OSERR : 0;
+    int64_t tick = os_now();
+    while (left != 0 && fds != NULL) {
+        if (os_now() >= tick) {
+            board_tick(job, board, series);
+            tick += BOARD_TICK_NS;
+        }
+        int i = next_event(job, children, fds, tick);
+        if (i < 0) {
+            continue;
+        }
+        left--;
+        collect(&children[i], &results[i]);
+        if (results[i].status != 0 && status == 0) {
+            board_line_end(job);
+            status = complain(job, results[i].status, "process %d: %s", i + 1, results[i].text);
+            atomic_store_explicit(&board->reading, 0, memory_order_relaxed);
+        }
+    }
+    board_tick(job, board, series);
+    board_line_end(job);
+    free(fds);
+    return status;
+}
+
+int proc_run(const struct job *job, struct result *results, struct series *series)
+{
+    struct child *children = calloc(job->processes, sizeof *children);
+    struct board *board = NULL;
+    unsigned started = 0;
+    int fd = -1, status = children == NULL ? EX_OSERR : 0;
+    if (status == 0 && board_create(job, &fd, &board) != SHALE_OK) {
+        status = complain_library(job, SHALE_IO, "start");
+    }
+    if (status == 0) {
+        atomic_store_explicit(&board->reading, (uint64_t)job->processes * job->threads - 1,
+                              memory_order_relaxed);
+        status = start_all(job, fd, children, &started);
+    }
+    if (status == 0) {
+        status = collect_all(job, children, results, board, series);
+    } else {
+        for (unsigned i = 0; i < started; i++) {
+            os_close(&children[i].to); /* the end of its input: it gives up */
+            collect(&children[i], &results[i]);
+        }
+    }
+    os_close(&fd);
+    board_detach(job, board);
     free(children);
     return status;
 }

@@ -3,13 +3,18 @@
  *     0  number of the key       8  counter       16  XXH3 of all the rest, seeded with the number       24
  * filler
  *
- * The filler is random up to the middle of the value and one text over and over from there, so that a value
- * compresses to about half. A value found under another key, half written, or mixed from two writes doesn't
- * verify.
+ * The filler is cut from a pool that was made once: pieces of 64 bytes, part random, part one text over and
+ * over, so that making a value costs little beside putting it. A value found under another key, half written,
+ * or mixed from two writes doesn't verify.
  */
 #include "agent.h"
 
 #include <stdio.h>
+
+#define POOL_BYTES  (1 << 20)
+#define PIECE_BYTES 64
+
+static unsigned char pool[POOL_BYTES];
 
 void key_make(unsigned char *key, size_t size, uint64_t number)
 {
@@ -17,6 +22,12 @@ void key_make(unsigned char *key, size_t size, uint64_t number)
         key[i] = (unsigned char)('0' + number % 10);
         number /= 10;
     }
+}
+
+void key_make_absent(unsigned char *key, size_t size, uint64_t number)
+{
+    key_make(key, size, number);
+    key[size - 1] = '.'; /* before all digits */
 }
 
 bool key_parse(const void *key, size_t size, uint64_t *number)
@@ -33,6 +44,17 @@ bool key_parse(const void *key, size_t size, uint64_t *number)
     return true;
 }
 
+void values_init(unsigned compressible)
+{
+    static const char phrase[] = "the quick brown fox jumps over the lazy dog and runs into the wood ";
+    size_t random = PIECE_BYTES * (100 - compressible) / 100;
+    uint64_t state = 1;
+    for (size_t i = 0; i < POOL_BYTES; i++) {
+        size_t at = i % PIECE_BYTES;
+        pool[i] = at < random ? (unsigned char)prng_next(&state) : (unsigned char)phrase[at];
+    }
+}
+
 static uint64_t value_sum(const unsigned char *value, size_t size, uint64_t number)
 {
     return checksum(value + VALUE_LEAST, size - VALUE_LEAST,
@@ -41,20 +63,12 @@ static uint64_t value_sum(const unsigned char *value, size_t size, uint64_t numb
 
 void value_make(unsigned char *value, size_t size, uint64_t number, uint64_t counter)
 {
-    static const char phrase[32] = "the quick brown fox jumps over ";
-    uint64_t state = checksum_seed(number, counter);
-    size_t at = VALUE_LEAST;
+    size_t at = VALUE_LEAST, from = checksum_seed(number, counter) % (POOL_BYTES / 2);
     put_u64(value, number);
     put_u64(value + 8, counter);
-    while (at < size / 2) {
-        uint64_t word = prng_next(&state);
-        size_t n = size - at < 8 ? size - at : 8;
-        memcpy(value + at, &word, n);
-        at += n;
-    }
     while (at < size) {
-        size_t n = size - at < sizeof phrase ? size - at : sizeof phrase;
-        memcpy(value + at, phrase, n);
+        size_t n = size - at < POOL_BYTES / 2 ? size - at : POOL_BYTES / 2;
+        memcpy(value + at, pool + from, n);
         at += n;
     }
     put_u64(value + 16, value_sum(value, size, number));
@@ -65,25 +79,4 @@ bool value_check(const void *value, size_t size, uint64_t number, size_t expecte
     const unsigned char *p = value;
     return size == expected && size >= VALUE_LEAST && get_u64(p) == number &&
            get_u64(p + 16) == value_sum(p, size, number);
-}
-
-/* A Feistel network over the next power of four, walked until it lands below n: a bijection, with no table.
- */
-uint64_t permute(uint64_t i, uint64_t n, uint64_t seed)
-{
-    if (n < 2) {
-        return i;
-    }
-    unsigned half = (unsigned)(64 - __builtin_clzll(n - 1) + 1) / 2;
-    uint64_t mask = (UINT64_C(1) << half) - 1;
-    do {
-        uint64_t left = i >> half, right = i & mask;
-        for (uint64_t round = 0; round < 4; round++) {
-            uint64_t next = left ^ (checksum_seed(right, seed + round) & mask);
-            left = right;
-            right = next;
-        }
-        i = left << half | right;
-    } while (i >= n);
-    return i;
 }

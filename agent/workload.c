@@ -1,127 +1,172 @@
 /* workload.c - the benchmarks' loops. A lane is one thread of one process; it has its own random numbers,
- * counters and histogram, so that lanes share nothing but the database.
+ * counters, histograms and session, so that lanes share nothing but the database and the board.
  *
- * Every operation is timed from the end of the one before it: one look at the clock each. Where several puts
- * go in one batch, the commit is what is timed and each put is counted.
+ * Closed loop: an operation is timed from the end of the one before it, one look at the clock each. Open loop
+ * (--rate): operations are due at fixed times whatever the store does, and are timed from when they were due;
+ * so an operation that had to wait behind a slow one counts its wait. Where several puts go in one batch, the
+ * commit is what is timed and each put is counted.
  */
 #include "agent.h"
 #include "os/os.h"
 
 #include <stdlib.h>
+#include <time.h>
 
-struct lane {
-    const struct job *job;
-    shale_db *db;
-    uint64_t index, lanes, random;
-    int64_t end; /* by the clock; OS_NEVER: by the number of operations */
-    struct result r;
-    shale_batch *batch;
-    unsigned char *key, *value;
-    pthread_t thread;
-};
+#define SCAN_STRETCH 1024
 
-/* ---- one operation ---- */
-
-/* batch puts in one commit: of key numbers from next(lane, i). */
-static int put_step(struct lane *l, uint64_t i, uint64_t n, bool fresh)
+int64_t lane_note(struct lane *l, enum side side, int64_t since, uint64_t n)
 {
-    const struct job *job = l->job;
-    uint64_t first = l->index * job->keys / l->lanes;
-    int status = SHALE_OK;
-    for (uint64_t k = 0; k < n && status == SHALE_OK; k++) {
-        uint64_t number = fresh ? first + i + k : prng_next(&l->random) % job->keys;
-        if (fresh && !job->sequential) {
-            number = permute(number, job->keys, job->seed);
-        }
-        key_make(l->key, job->key_bytes, number);
-        value_make(l->value, job->value_bytes, number, l->index << 48 | (l->r.ops + k));
-        if (n == 1) {
-            status = shale_put(l->db, l->key, job->key_bytes, l->value, job->value_bytes, 0);
-        } else {
-            status = shale_batch_put(l->batch, l->key, job->key_bytes, l->value, job->value_bytes);
-        }
-    }
-    if (status == SHALE_OK && n != 1) {
-        status = shale_write(l->db, l->batch, 0);
-        shale_batch_clear(l->batch);
-    }
-    l->r.commits += status == SHALE_OK;
-    return status;
+    int64_t now = os_now();
+    struct part *part = &l->r.parts[side];
+    histogram_add(&part->latency, (uint64_t)(now - since));
+    part->ops += n;
+    l->r.ops += n;
+    atomic_store_explicit(&l->board->lanes[l->index].ops[side], part->ops, memory_order_relaxed);
+    return now;
 }
 
-static int get_step(struct lane *l)
+uint64_t lane_share(const struct lane *l, uint64_t total)
 {
-    const struct job *job = l->job;
-    uint64_t number = prng_next(&l->random) % job->keys;
-    shale_value val = {0};
-    key_make(l->key, job->key_bytes, number);
-    int status = shale_get(l->db, NULL, l->key, job->key_bytes, &val);
-    if (status == SHALE_NOTFOUND) {
-        l->r.missing++;
-        return SHALE_OK;
-    }
-    if (status == SHALE_OK && job->check && !value_check(val.data, val.size, number, job->value_bytes)) {
-        l->r.wrong++;
-    }
-    shale_value_release(&val);
-    return status;
+    return (l->index + 1) * total / l->lanes - l->index * total / l->lanes;
 }
 
 /* ---- loops ---- */
 
-static int64_t note(struct lane *l, int64_t since, uint64_t ops)
+/* When the i-th operation of this lane begins, or was to begin; not one that is due behind the end. */
+static int64_t due(const struct lane *l, uint64_t i, int64_t now)
 {
-    int64_t now = os_now();
-    histogram_add(&l->r.latency, (uint64_t)(now - since));
-    l->r.ops += ops;
-    return now;
+    if (l->job->rate <= 0) {
+        return now;
+    }
+    int64_t at = l->start + (int64_t)((double)(i * l->lanes + l->index) * 1e9 / l->job->rate);
+    if (at > now && at < l->end) {
+        struct timespec until = {at / 1000000000, at % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+    return at;
 }
 
-static int point_loop(struct lane *l, bool fresh, unsigned read_percent)
+static bool over(const struct lane *l, int64_t now)
 {
-    const struct job *job = l->job;
-    uint64_t total = fresh ? job->keys : job->ops;
-    uint64_t share = (l->index + 1) * total / l->lanes - l->index * total / l->lanes;
-    bool timed = l->end != OS_NEVER && !fresh;
+    return now >= l->end;
+}
+
+static enum op choose_op(struct lane *l)
+{
+    const struct workload *w = l->job->workload;
+    unsigned at = (unsigned)(prng_next(&l->random) % 100), op = 0;
+    if ((w->flags & W_PERCENT) != 0) {
+        return at < l->job->read_percent ? OP_GET : OP_PUT;
+    }
+    while (op < OP_DELETE && at >= w->percent[op]) {
+        at -= w->percent[op++];
+    }
+    return (enum op)op;
+}
+
+static int mix_loop(struct lane *l)
+{
+    uint64_t share = lane_share(l, l->job->ops), done = 0;
+    bool timed = l->end != OS_NEVER;
     int status = SHALE_OK;
-    for (int64_t now = os_now(); status == SHALE_OK && (timed || l->r.ops < share) && now < l->end;) {
-        uint64_t n = 1;
-        if (read_percent != 0 && prng_next(&l->random) % 100 < read_percent) {
-            status = get_step(l);
-        } else {
-            n = !timed && share - l->r.ops < job->batch ? share - l->r.ops : job->batch;
-            status = put_step(l, l->r.ops, n, fresh);
+    int64_t now = os_now();
+    for (uint64_t i = 0; status == SHALE_OK && (timed || l->r.ops < share) && !over(l, now); i++) {
+        int64_t since = due(l, i, now);
+        enum op op = choose_op(l);
+        if (over(l, since)) {
+            break;
         }
-        now = note(l, now, n);
+        status = step_run(l, op, &done);
+        bool reads = op == OP_GET || op == OP_SCAN || op == OP_SEEK;
+        now = status == SHALE_OK ? lane_note(l, reads ? READS : WRITES, since, done) : now;
     }
     return status;
+}
+
+/* The one that overwrites until the others are done. */
+static int writer_loop(struct lane *l)
+{
+    uint64_t done = 0, i = 0;
+    int status = SHALE_OK;
+    int64_t now = os_now();
+    while (status == SHALE_OK && !over(l, now) &&
+           atomic_load_explicit(&l->board->reading, memory_order_relaxed) != 0) {
+        int64_t since = due(l, i++, now);
+        if (over(l, since)) {
+            break;
+        }
+        status = step_run(l, OP_PUT, &done);
+        now = status == SHALE_OK ? lane_note(l, WRITES, since, done) : now;
+    }
+    return status;
+}
+
+static int one_writer_loop(struct lane *l)
+{
+    if (l->index == 0) {
+        return writer_loop(l);
+    }
+    int status = mix_loop(l);
+    atomic_fetch_sub_explicit(&l->board->reading, 1, memory_order_relaxed);
+    return status;
+}
+
+static int fill_loop(struct lane *l)
+{
+    const struct job *job = l->job;
+    uint64_t share = lane_share(l, job->ops < job->keys ? job->ops : job->keys);
+    int status = SHALE_OK;
+    int64_t now = os_now();
+    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, now); i++) {
+        uint64_t n = share - l->r.ops < job->batch ? share - l->r.ops : job->batch;
+        int64_t since = due(l, i, now);
+        if (over(l, since)) {
+            break;
+        }
+        status = step_fill(l, l->r.ops, n);
+        now = status == SHALE_OK ? lane_note(l, WRITES, since, n) : now;
+    }
+    return status;
+}
+
+static void check_scanned(struct lane *l, const struct entry *e)
+{
+    uint64_t number;
+    if (!key_parse(e->key.data, e->key.size, &number) ||
+        !value_check(e->value.data, e->value.size, number, l->job->value_bytes)) {
+        l->r.wrong++;
+    }
 }
 
 /* A whole scan; stretches of 1,024 entries are timed. *entries: how many there were. */
 static int scan_once(struct lane *l, bool check, uint64_t *entries)
 {
-    shale_iter *it = NULL;
+    bool reverse = (l->job->workload->flags & W_REVERSE) != 0;
+    struct slice none = slice_make("", 0);
+    struct entry e;
     int64_t now = os_now();
-    int status = shale_iter_range(l->db, NULL, NULL, 0, NULL, 0, SHALE_NO_FILL_CACHE, &it);
+    int status = l->driver->iterate(l->session);
     *entries = 0;
-    for (status = status == SHALE_OK ? shale_iter_first(it) : status; status == SHALE_OK;
-         status = shale_iter_next(it)) {
-        size_t keylen, vallen;
-        const void *key = shale_iter_key(it, &keylen), *val = shale_iter_value(it, &vallen);
-        uint64_t number;
-        if (check &&
-            (!key_parse(key, keylen, &number) || !value_check(val, vallen, number, l->job->value_bytes))) {
-            l->r.wrong++;
+    if (status != SHALE_OK) {
+        return status;
+    }
+    for (status = l->driver->move(l->session, reverse ? MOVE_LAST : MOVE_FIRST, none, &e); status == SHALE_OK;
+         status = l->driver->move(l->session, reverse ? MOVE_PREV : MOVE_NEXT, none, &e)) {
+        l->touched ^= e.value.size != 0 ? e.value.data[0] : 0;
+        l->r.got_bytes += e.key.size + e.value.size;
+        if (check) {
+            check_scanned(l, &e);
         }
-        if (++*entries % 1024 == 0) {
-            now = note(l, now, 1024);
-            if (now >= l->end) {
+        if (++*entries % SCAN_STRETCH == 0) {
+            now = lane_note(l, READS, now, SCAN_STRETCH);
+            if (over(l, now)) {
                 break;
             }
         }
     }
-    l->r.ops += *entries % 1024;
-    shale_iter_destroy(it);
+    l->r.ops += *entries % SCAN_STRETCH;
+    l->r.parts[READS].ops += *entries % SCAN_STRETCH;
+    l->driver->iterate_end(l->session);
     return status == SHALE_NOTFOUND ? SHALE_OK : status;
 }
 
@@ -146,31 +191,40 @@ static int verify_once(struct lane *l)
     return status;
 }
 
-static int run_mode(struct lane *l)
+static int compact_once(struct lane *l)
 {
-    const char *mode = l->job->mode;
-    if (strcmp(mode, "fill") == 0) {
-        return point_loop(l, true, 0);
+    int64_t since = os_now();
+    int status = l->index == 0 && l->driver->compact != NULL ? l->driver->compact(l->session) : SHALE_OK;
+    if (status == SHALE_OK) {
+        lane_note(l, WRITES, since, 1);
     }
-    if (strcmp(mode, "overwrite") == 0) {
-        return point_loop(l, false, 0);
+    return status;
+}
+
+static int run_workload(struct lane *l)
+{
+    const struct workload *w = l->job->workload;
+    switch (w->shape) {
+    case MIX: return (w->flags & W_ONE_WRITER) != 0 ? one_writer_loop(l) : mix_loop(l);
+    case FILL: return fill_loop(l);
+    case SCAN: return scan_loop(l);
+    case VERIFY: return verify_once(l);
+    case COMPACT: return compact_once(l);
+    case ONE_SHOT: break;
     }
-    if (strcmp(mode, "read") == 0) {
-        return point_loop(l, false, 100);
-    }
-    if (strcmp(mode, "mixed") == 0) {
-        return point_loop(l, false, l->job->read_percent);
-    }
-    return strcmp(mode, "scan") == 0 ? scan_loop(l) : verify_once(l);
+    return oneshot_loop(l);
 }
 
 static void *lane_main(void *ctx)
 {
     struct lane *l = ctx;
-    int64_t start = os_now();
-    l->end = l->job->seconds > 0 ? start + (int64_t)(l->job->seconds * 1e9) : OS_NEVER;
-    int status = run_mode(l);
-    l->r.seconds = (double)(os_now() - start) / 1e9;
+    l->start = os_now();
+    l->end = l->job->seconds > 0 ? l->start + (int64_t)(l->job->seconds * 1e9) : OS_NEVER;
+    int status = run_workload(l);
+    l->r.seconds = (double)(os_now() - l->start) / 1e9;
+    for (size_t side = 0; side < SIDES; side++) {
+        histogram_merge(&l->r.latency, &l->r.parts[side].latency);
+    }
     if (status != SHALE_OK) {
         result_error(&l->r, status, l->job->mode);
     }
@@ -179,23 +233,33 @@ static void *lane_main(void *ctx)
 
 /* ---- a worker: its lanes ---- */
 
-static bool lane_init(struct lane *l, const struct job *job, shale_db *db, unsigned thread)
+static bool lane_init(struct lane *l, const struct job *job, unsigned thread)
 {
+    size_t entry = job->key_bytes + job->value_bytes;
     l->job = job;
-    l->db = db;
+    l->driver = job->driver;
     l->lanes = (uint64_t)job->processes * job->threads;
     l->index = (uint64_t)job->worker * job->threads + thread;
     l->random = checksum_seed(job->seed, l->index);
-    l->key = malloc(job->key_bytes);
-    l->value = malloc(job->value_bytes);
-    return l->key != NULL && l->value != NULL && shale_batch_create(&l->batch) == SHALE_OK;
+    l->space = calloc(job->batch, entry);
+    l->entries = calloc(job->batch, sizeof *l->entries);
+    if (l->space == NULL || l->entries == NULL) {
+        return false;
+    }
+    for (uint64_t k = 0; k < job->batch; k++) {
+        l->entries[k].key = slice_make(l->space + k * entry, job->key_bytes);
+        l->entries[k].value = slice_make(l->space + k * entry + job->key_bytes, job->value_bytes);
+    }
+    return true;
 }
 
 static void lane_release(struct lane *l)
 {
-    free(l->key);
-    free(l->value);
-    shale_batch_destroy(l->batch);
+    if (l->session != NULL) {
+        l->driver->detach(l->session);
+    }
+    free(l->space);
+    free(l->entries);
 }
 
 static void add_lane(struct result *r, const struct result *lane)
@@ -204,8 +268,15 @@ static void add_lane(struct result *r, const struct result *lane)
     r->commits += lane->commits;
     r->missing += lane->missing;
     r->wrong += lane->wrong;
+    r->busy += lane->busy;
+    r->put_bytes += lane->put_bytes;
+    r->got_bytes += lane->got_bytes;
     r->seconds = lane->seconds > r->seconds ? lane->seconds : r->seconds;
     histogram_merge(&r->latency, &lane->latency);
+    for (size_t side = 0; side < SIDES; side++) {
+        r->parts[side].ops += lane->parts[side].ops;
+        histogram_merge(&r->parts[side].latency, &lane->parts[side].latency);
+    }
     if (lane->status != 0 && r->status == 0) {
         r->status = lane->status;
         memcpy(r->text, lane->text, sizeof r->text);
@@ -236,37 +307,72 @@ static void run_lanes(struct lane *lanes, unsigned n, struct result *r)
     }
 }
 
-int workload_run(const struct job *job, struct result *r)
+static int open_lanes(const struct job *job, struct lane *lanes, void **db)
 {
-    shale_db *db = NULL;
-    struct lane *lanes = calloc(job->threads, sizeof *lanes);
-    bool ready = lanes != NULL;
-    r->pid = getpid();
-    r->anon_before_kib = memory_anonymous_kib();
-    for (unsigned i = 0; ready && i < job->threads; i++) {
-        ready = lane_init(&lanes[i], job, NULL, i);
+    const struct driver_config config = {job->dir, strcmp(job->sync, "commit") == 0, job->options};
+    int status = job->driver->open(&config, db);
+    for (unsigned i = 0; i < job->threads && status == SHALE_OK; i++) {
+        status = job->driver->attach(*db, &lanes[i].session);
     }
-    int status = ready ? shale_open(job->dir, job->options, &db) : SHALE_NOMEM;
-    if (status != SHALE_OK) {
-        result_error(r, status, "open");
-        goto out;
+    return status;
+}
+
+/* The board's file, where the parent left it. */
+static int prepare_lanes(const struct job *job, struct lane *lanes)
+{
+    struct board *board = NULL;
+    struct zipf zipf = {0};
+    int status = board_attach(job, BOARD_FD, &board);
+    close(BOARD_FD);
+    if (status == SHALE_OK && job->distribution != UNIFORM) {
+        zipf_init(&zipf, job->keys);
     }
-    for (unsigned i = 0; i < job->threads; i++) {
-        lanes[i].db = db;
+    for (unsigned i = 0; status == SHALE_OK && i < job->threads; i++) {
+        lanes[i].board = board;
+        lanes[i].zipf = zipf;
+        status = lane_init(&lanes[i], job, i) ? SHALE_OK : SHALE_NOMEM;
     }
-    if (wait_for_start(r)) {
-        run_lanes(lanes, job->threads, r);
+    return status;
+}
+
+static void close_lanes(const struct job *job, struct lane *lanes, void *db, struct result *r)
+{
+    struct board *board = lanes[0].board;
+    if (db != NULL && job->driver == &driver_shale) {
+        own_counters(db, &r->flushes, &r->compactions);
     }
-    own_counters(db, &r->flushes, &r->compactions);
     r->anon_kib = memory_anonymous_kib();
-    status = shale_close(db);
+    r->peak_kib = memory_peak_kib();
+    for (unsigned i = 0; i < job->threads; i++) {
+        lane_release(&lanes[i]);
+    }
+    int status = db != NULL ? job->driver->close(db) : SHALE_OK;
     if (status != SHALE_OK && r->status == 0) {
         result_error(r, status, "close");
     }
-out:
-    for (unsigned i = 0; lanes != NULL && i < job->threads; i++) {
-        lane_release(&lanes[i]);
+    io_bytes(&r->io_read, &r->io_written);
+    board_detach(job, board);
+}
+
+int workload_run(const struct job *job, struct result *r)
+{
+    void *db = NULL;
+    struct lane *lanes = calloc(job->threads, sizeof *lanes);
+    r->pid = getpid();
+    r->anon_before_kib = memory_anonymous_kib();
+    if (lanes == NULL) {
+        return result_error(r, SHALE_NOMEM, "start");
     }
+    int status = prepare_lanes(job, lanes);
+    if (status == SHALE_OK && job->workload->shape != ONE_SHOT) {
+        status = open_lanes(job, lanes, &db);
+    }
+    if (status != SHALE_OK) {
+        result_error(r, status, "open");
+    } else if (wait_for_start(r)) {
+        run_lanes(lanes, job->threads, r);
+    }
+    close_lanes(job, lanes, db, r);
     free(lanes);
     return r->status;
 }

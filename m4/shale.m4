@@ -65,3 +65,33 @@ AC_DEFUN([SHALE_HARDEN], [
     AC_SUBST([HARDEN_CFLAGS])
     AC_SUBST([HARDEN_LDFLAGS])
 ])
+
+# SHALE_PEER(NAME, HEADER, LIBRARY, FUNCTION, [pkg-config package]): a driver of shale-agent for this store, if it is here.
+# AGENT_NAME is its version, by pkg-config, in quotes; without that 1.
+AC_DEFUN([SHALE_PEER], [
+    shale_peer=no
+    AS_IF([test "$with_peers" != no], [
+        AC_CHECK_HEADER([$2], [
+            AC_CHECK_LIB([$3], [$4], [shale_peer=yes])])])
+    AS_IF([test "$shale_peer" = yes], [
+        shale_peer_version=1
+        m4_ifval([$5], [shale_peer_version='\"'`$PKG_CONFIG --modversion $5 2>/dev/null || echo unknown`'\"'])
+        PEER_CPPFLAGS="$PEER_CPPFLAGS -DAGENT_$1=$shale_peer_version"
+        PEER_LIBS="$PEER_LIBS -l$3"
+        shale_peers="$shale_peers m4_tolower([$1])"])
+    AM_CONDITIONAL([PEER_$1], [test "$shale_peer" = yes])
+])
+
+# --without-peers: shale-agent drives shale and LMDB only, and needs no other library.
+AC_DEFUN([SHALE_PEERS], [
+    AC_ARG_WITH([peers], [AS_HELP_STRING([--without-peers], [shale-agent without drivers of other stores])],
+        [], [with_peers=check])
+    PEER_CPPFLAGS= PEER_LIBS= shale_peers=
+    SHALE_PEER([ROCKSDB], [rocksdb/c.h], [rocksdb], [rocksdb_get_pinned], [rocksdb])
+    SHALE_PEER([LEVELDB], [leveldb/c.h], [leveldb], [leveldb_open])
+    SHALE_PEER([SQLITE], [sqlite3.h], [sqlite3], [sqlite3_prepare_v3])
+    SHALE_PEER([BDB], [db.h], [db], [db_env_create])
+    SHALE_PEER([TDB], [tdb.h], [tdb], [tdb_parse_record], [tdb])
+    AC_SUBST([PEER_CPPFLAGS])
+    AC_SUBST([PEER_LIBS])
+])
