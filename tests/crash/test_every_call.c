@@ -4,7 +4,8 @@
  * operation said, its process is killed, and another one opens the database: every acknowledged entry is
  * there, what was not acknowledged is there whole or not at all, everything verifies, and it can be written.
  *
- * In the short form each n gets one of these ways, in turn; in the long form all.
+ * In the short form each n gets one of these ways, in turn; in the long form all, and there are operations on
+ * indices in a directory of their own.
  *
  * The n-th allocation of each operation is refused in the same manner. Then the process lives on: it must say
  * SHALE_NOMEM or succeed, hold no lock afterwards, do the same on the same handle when there is memory again,
@@ -13,8 +14,10 @@
 #include "lib/lib.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
-enum { BASE = 290 };                  /* entries of the template */
+enum { BASE = 290 }; /* entries of the template */
+enum { LINE_SIZE = 2 * PATH_MAX };
 enum { VICTIM, CHECKER, AGENTS = 2 }; /* rows of the board */
 
 static const struct operation {
@@ -29,6 +32,7 @@ static const struct operation {
     {"create", NULL, {NULL}, "open", 0, 0, 40, 20, false, true},
     {"open, warm", NULL, {NULL}, "open", 0, 0, 20, 25, false, false},
     {"open, cold", NULL, {NULL}, "open", 0, 0, 60, 60, true, false},
+    {"open, mem_dir", NULL, {NULL}, "open", 0, 0, 70, 60, false, false},
     {"put", "", {NULL}, "put new 1", 0, 1, 2, 0, false, false},
     {"durable put", "", {NULL}, "put new 1 sync", 0, 1, 5, 0, false, false},
     {"batch", "", {NULL}, "batch put:new:1 put:newer:1 put:newest:1 sync", 0, 3, 5, 1, false, false},
@@ -36,6 +40,7 @@ static const struct operation {
     {"scan", "", {NULL}, "scan", 0, 0, 1, 10, false, false},
     {"rotation", "", {"fill r 0 30 8000"}, "fill s 0 5 8000", 30, 5, 30, 100, false, false},
     {"rotation, durable", "", {"fill r 0 30 8000"}, "fill s 0 5 8000 sync", 30, 5, 40, 100, false, false},
+    {"rotation, mem_dir", "", {"fill r 0 30 8000"}, "fill s 0 5 8000", 30, 5, 30, 100, true, false},
     {"flush", "", {"put new 1"}, "flush", 1, 0, 30, 20, false, false},
     {"compaction", "", {"flush", "put new 1"}, "compact", 1, 0, 50, 20, false, false},
     {"checkpoint", "", {"put new 1"}, "checkpoint", 1, 0, 30, 4, false, false},
@@ -81,28 +86,46 @@ static void teardown(void)
     free(template);
 }
 
-static void act_line(const struct operation *op, const char *dir, char line[PATH_MAX + 32])
+/* The indices lie in a directory of their own. */
+static bool has_mem_dir(const struct operation *op)
+{
+    return strstr(op->name, "mem_dir") != NULL;
+}
+
+static const char *mem_option(const struct operation *op, const char *dir)
+{
+    static char text[PATH_MAX];
+    snprintf(text, sizeof text, has_mem_dir(op) ? "mem_dir=%s-mems" : "", dir);
+    return text;
+}
+
+static void act_line(const struct operation *op, const char *dir, char line[LINE_SIZE])
 {
     bool path = strcmp(op->act, "open") == 0, copy = strcmp(op->act, "checkpoint") == 0;
-    snprintf(line, PATH_MAX + 32, "%s %s%s", op->act, path || copy ? dir : "", copy ? "-copy" : "");
+    snprintf(line, LINE_SIZE, "%s %s%s %s", op->act, path || copy ? dir : "", copy ? "-copy" : "",
+             path ? mem_option(op, dir) : "");
 }
 
 static void prepare(const struct operation *op, const char *dir)
 {
+    char path[PATH_MAX];
     if (!op->fresh) {
         ck_assert_int_eq(scratch_copy(template, dir), 0);
     }
     if (op->cold) {
-        char path[PATH_MAX];
         snprintf(path, sizeof path, "%s/STATE", dir);
         ck_assert_int_eq(unlink(path), 0);
     } else if (!op->fresh) {
         agent_must(&checker, "open %s", dir); /* a copy is cold: its own inodes */
         agent_must(&checker, "close");
     }
+    if (has_mem_dir(op)) {
+        snprintf(path, sizeof path, "%s-mems", dir);
+        ck_assert_int_eq(mkdir(path, 0700), 0);
+    }
     agent_start(&victim, VICTIM);
     if (op->open != NULL) {
-        agent_must(&victim, "open %s %s", dir, op->open);
+        agent_must(&victim, "open %s %s %s", dir, op->open, mem_option(op, dir));
     }
     for (size_t i = 0; i < BASE_COUNT(op->before) && op->before[i] != NULL; i++) {
         agent_must(&victim, "%s", op->before[i]);
@@ -112,7 +135,7 @@ static void prepare(const struct operation *op, const char *dir)
 /* How many calls went wrong: 0 when the operation made fewer than n. *done: it said that it succeeded. */
 static unsigned act(const struct operation *op, const char *dir, unsigned n, const char *way, bool *done)
 {
-    char line[PATH_MAX + 32];
+    char line[LINE_SIZE];
     unsigned hits = 1;
     act_line(op, dir, line);
     agent_must(&victim, "call-at %u %s", n, way);
@@ -148,6 +171,18 @@ static void check(const struct operation *op, const char *dir, unsigned n, const
     agent_must(&checker, "close");
 }
 
+/* What was in memory goes with the database. */
+static void remove_all(const struct operation *op, const char *dir)
+{
+    char mems[PATH_MAX];
+    if (has_mem_dir(op)) {
+        snprintf(mems, sizeof mems, "%s-mems", dir);
+        agent_must(&checker, "destroy %s", dir);
+        ck_assert_msg(rmdir(mems) == 0, "%s: %m", mems);
+    }
+    (void)scratch_remove(dir);
+}
+
 /* true: there was no n-th call. */
 static bool one_run(const struct operation *op, unsigned n, const char *way)
 {
@@ -163,7 +198,7 @@ static bool one_run(const struct operation *op, unsigned n, const char *way)
         agent_must(&checker, "close");
     }
     (void)scratch_remove(copy);
-    (void)scratch_remove(dir);
+    remove_all(op, dir);
     free(dir);
     return hits == 0;
 }
@@ -186,6 +221,9 @@ static unsigned until_untouched(const struct operation *op, const char *way)
 START_TEST(h15_h23_h36_every_call_of)
 {
     const struct operation *op = &operations[_i];
+    if (has_mem_dir(op) && test_times(0, 1) == 0) {
+        return;
+    }
     unsigned calls = until_untouched(op, NULL);
     ck_assert_msg(calls >= op->least, "%s makes %u calls", op->name, calls);
     for (size_t i = 0; i < test_times(0, BASE_COUNT(ways)); i++) {
@@ -218,7 +256,7 @@ static void no_lock_is_held(const struct operation *op, const char *dir, unsigne
  * how many were. */
 static unsigned act_without_memory(const struct operation *op, const char *dir, unsigned n, const char *how)
 {
-    char line[PATH_MAX + 32];
+    char line[LINE_SIZE];
     act_line(op, dir, line);
     agent_must(&victim, "alloc-at %u %s", n, how);
     const char *answer = agent_ask(&victim, "%s", line);
@@ -250,7 +288,7 @@ static bool one_alloc(const struct operation *op, unsigned n, const char *how)
     agent_quit(&victim);
     snprintf(copy, sizeof copy, "%s-copy", dir);
     (void)scratch_remove(copy);
-    (void)scratch_remove(dir);
+    remove_all(op, dir);
     free(dir);
     return refused == 0;
 }
@@ -259,6 +297,9 @@ static bool one_alloc(const struct operation *op, unsigned n, const char *how)
 START_TEST(every_allocation_of)
 {
     const struct operation *op = &operations[_i];
+    if (has_mem_dir(op) && test_times(0, 1) == 0) {
+        return;
+    }
     unsigned n = 1;
     while (!one_alloc(op, n, "")) {
         n += n < 30 ? 1 : test_times(4, 1);

@@ -328,6 +328,12 @@ static void cmd_property(struct agent_self *a, const struct agent_line *line)
     }
 }
 
+static void cmd_destroy(struct agent_self *a, const struct agent_line *line)
+{
+    (void)a;
+    agent_status(shale_destroy(line->word[0]));
+}
+
 /* cover PATH SIZE: a tmpfs of that size over PATH, in a mount namespace of this process's own; then, of
  * another size. */
 static void cmd_cover(struct agent_self *a, const struct agent_line *line)
@@ -350,17 +356,13 @@ static void cmd_cover(struct agent_self *a, const struct agent_line *line)
 }
 
 const struct agent_command agent_commands[] = {
-    {"quit", 0, cmd_quit},         {"pid", 0, cmd_pid},
-    {"use", 1, cmd_use},           {"open", 1, cmd_open},
-    {"close", 0, cmd_close},       {"put", 2, cmd_put},
-    {"del", 1, cmd_del},           {"fill", 4, cmd_fill},
-    {"batch", 1, cmd_batch},       {"get", 1, cmd_get},
-    {"scan", 0, cmd_scan},         {"snapshot", 1, cmd_snapshot},
-    {"release", 1, cmd_release},   {"iter", 1, cmd_iter},
-    {"txn", 1, cmd_txn},           {"flush", 0, cmd_flush},
-    {"compact", 0, cmd_compact},   {"work", 0, cmd_work},
-    {"verify", 0, cmd_verify},     {"sync", 0, cmd_sync},
-    {"timeout", 1, cmd_timeout},   {"stat", 1, cmd_stat},
-    {"property", 1, cmd_property}, {"checkpoint", 1, cmd_checkpoint},
-    {"cover", 2, cmd_cover},       {NULL, 0, NULL},
+    {"quit", 0, cmd_quit},       {"pid", 0, cmd_pid},           {"use", 1, cmd_use},
+    {"open", 1, cmd_open},       {"close", 0, cmd_close},       {"put", 2, cmd_put},
+    {"del", 1, cmd_del},         {"fill", 4, cmd_fill},         {"batch", 1, cmd_batch},
+    {"get", 1, cmd_get},         {"scan", 0, cmd_scan},         {"snapshot", 1, cmd_snapshot},
+    {"release", 1, cmd_release}, {"iter", 1, cmd_iter},         {"txn", 1, cmd_txn},
+    {"flush", 0, cmd_flush},     {"compact", 0, cmd_compact},   {"work", 0, cmd_work},
+    {"verify", 0, cmd_verify},   {"sync", 0, cmd_sync},         {"timeout", 1, cmd_timeout},
+    {"stat", 1, cmd_stat},       {"property", 1, cmd_property}, {"checkpoint", 1, cmd_checkpoint},
+    {"cover", 2, cmd_cover},     {"destroy", 1, cmd_destroy},   {NULL, 0, NULL},
 };
