@@ -42,6 +42,7 @@ void complain(const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    text_tame(text);                            /* names and labels are anybody's */
     (void)fprintf(stderr, "lockd: %s\n", text); /* one write: a line stays whole beside others' */
 }
 
@@ -92,6 +93,7 @@ int main(int argc, char **argv)
     } commands[] = {{"drop", cmd_drop}, {"hold", cmd_hold},     {"lock", cmd_lock},     {"path", cmd_path},
                     {"run", cmd_run},   {"status", cmd_status}, {"unlock", cmd_unlock}, {"wait", cmd_wait}};
 
+    (void)os_fill_standard(); /* or a pipe, an event, a door would be what we print to */
     if (argc < 2) {
         return usage_error("a command is needed");
     }

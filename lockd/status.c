@@ -15,20 +15,23 @@ struct status {
 /* Is it UTF-8? Anything else is printed byte by byte. */
 static bool is_utf8(const char *text)
 {
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
     const unsigned char *p = (const unsigned char *)text;
     while (*p != '\0') {
-        unsigned more = *p < 0x80                 ? 0
-                        : *p >= 0xc2 && *p < 0xe0 ? 1
-                        : *p >= 0xe0 && *p < 0xf0 ? 2
-                        : *p >= 0xf0 && *p < 0xf5 ? 3
-                                                  : 4;
+        unsigned more = *p < 0x80 ? 0 : *p < 0xc0 ? 4 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf5 ? 3 : 4;
         if (more == 4) {
             return false;
         }
-        for (p++; more > 0; more--, p++) {
+        uint32_t c = more == 0 ? *p : *p & (0x3fu >> more);
+        unsigned left = more;
+        for (p++; left > 0; left--, p++) {
             if ((*p & 0xc0) != 0x80) {
                 return false;
             }
+            c = c << 6 | (*p & 0x3fu);
+        }
+        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) {
+            return false;
         }
     }
     return true;
@@ -68,7 +71,10 @@ static void print_json(const shale_ticket *t)
 
 static void print_lock(const char *name)
 {
-    (void)printf("%s: ", name[0] == '\0' ? "the write lock" : name);
+    char text[sizeof((struct status *)0)->lock];
+    (void)snprintf(text, sizeof text, "%s", name[0] == '\0' ? "the write lock" : name);
+    text_tame(text);
+    (void)printf("%s: ", text);
 }
 
 static int print_text(struct status *s, const shale_ticket *t)

@@ -208,6 +208,10 @@ static inline struct slice buf_slice(const struct buf *b)
 /* Appends text; NOMEM. */
 int buf_printf(struct buf *b, const char *fmt, ...) BASE_PRINTF(2, 3);
 
+/* Control characters, those of UTF-8 (U+0080 to U+009F) too, become '?': what comes from other processes
+ * reaches no terminal as a control sequence, and is one line. */
+void text_tame(char *text);
+
 /* An allocation that sets SHALE_NOMEM's text when it fails. */
 void *base_alloc(size_t size);
 void *base_alloc_aligned(size_t alignment, size_t size); /* size is rounded up to the alignment */

@@ -249,8 +249,10 @@ static int open_env(struct lockq *q, struct lockq_meta *m)
         err = mdb_env_set_mapsize(m->env, META_MAP_SIZE);
     }
     if (err == 0) {
+        unsigned filled = os_fill_standard();
         err = mdb_env_open(m->env, path, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC | MDB_NOMETASYNC,
                            lockq_file_mode(q->mode));
+        os_clear_standard(filled);
     }
     return err == 0 ? SHALE_OK : SHALE_CORRUPT;
 }
@@ -407,6 +409,8 @@ static bool row_decode(const MDB_val *key, const MDB_val *value, struct lockq_me
                                            .shared = v.shared != 0}};
     memcpy(row->who.program, v.program, sizeof v.program);
     memcpy(row->who.label, v.label, sizeof v.label);
+    text_tame(row->who.program);
+    text_tame(row->who.label);
     return true;
 }
 

@@ -25,12 +25,19 @@ static uint64_t record_byte(struct lockq *q, const struct lockq_slot *slot, unsi
 
 /* ---- text as words ---- */
 
+/* How much of text fits in most bytes; never half a character. */
+static size_t fitting(const char *text, size_t most)
+{
+    size_t size = text != NULL ? strnlen(text, most) : 0;
+    while (text != NULL && text[size] != '\0' && size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) {
+        size--;
+    }
+    return size;
+}
+
 static void store_text(_Atomic uint64_t *words, size_t count, const char *text)
 {
-    size_t size = text != NULL ? strnlen(text, count * 8) : 0;
-    while (text != NULL && text[size] != '\0' && size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) {
-        size--; /* never half a character */
-    }
+    size_t size = fitting(text, count * 8);
     for (size_t i = 0; i < count; i++) {
         uint64_t word = 0;
         if (size > i * 8) {
@@ -49,9 +56,7 @@ static void load_text(const _Atomic uint64_t *words, size_t count, char *text)
         memcpy(text + i * 8, &word, 8);
     }
     text[count * 8] = '\0';
-    for (char *c = text; *c != '\0'; c++) {
-        *c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
-    }
+    text_tame(text);
 }
 
 /* ---- storing ---- */
@@ -235,7 +240,8 @@ void lockq_who_self(const struct lockq_lock *lock, uint64_t since, struct lockq_
                               .shared = !lock->exclusive};
     (void)snprintf(who->program, sizeof who->program, "%.*s", (int)sizeof id.program, id.program);
     if (lock->label != NULL) {
-        (void)snprintf(who->label, sizeof who->label, "%s", lock->label);
+        size_t size = fitting(lock->label, sizeof who->label - 1);
+        (void)snprintf(who->label, sizeof who->label, "%.*s", (int)size, lock->label);
     }
 }
 

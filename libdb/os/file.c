@@ -15,10 +15,47 @@ static void count_open(void)
     atomic_fetch_add_explicit(&open_files, 1, memory_order_relaxed);
 }
 
+/* 0, 1 and 2 are where a program reads and prints, also a program that was started with them closed: a file
+ * of ours under such a number would be printed into. */
+static int above_standard(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO) {
+        return fd;
+    }
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int saved = errno;
+    (void)close(fd);
+    errno = saved;
+    return high;
+}
+
+unsigned os_fill_standard(void)
+{
+    unsigned filled = 0;
+    for (int fd = open("/", O_PATH | O_CLOEXEC); fd >= 0; fd = open("/", O_PATH | O_CLOEXEC)) {
+        if (fd > STDERR_FILENO) {
+            (void)close(fd);
+            break;
+        }
+        filled |= 1u << fd;
+    }
+    return filled;
+}
+
+void os_clear_standard(unsigned filled)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if ((filled >> fd & 1) != 0) {
+            (void)close(fd);
+        }
+    }
+}
+
 int os_open_dir(const char *path, int *fd)
 {
     int got;
-    OS_CALL(got, OS_OP_OPEN, -1, path, 0, NULL, open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    OS_CALL(got, OS_OP_OPEN, -1, path, 0, NULL,
+            above_standard(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
     if (got < 0) {
         if (errno == ENOENT) {
             return err_set(SHALE_NODB, "%s: no such directory", path);
@@ -45,7 +82,8 @@ static int open_or_create(int dirfd, const char *name, int flags, unsigned mode,
         int fd = -1;
         *created = false;
         if ((flags & O_EXCL) == 0) {
-            OS_CALL(fd, OS_OP_OPEN, dirfd, name, 0, NULL, openat(dirfd, name, open_flags | extra));
+            OS_CALL(fd, OS_OP_OPEN, dirfd, name, 0, NULL,
+                    above_standard(openat(dirfd, name, open_flags | extra)));
             if (fd < 0 && errno == EAGAIN && (extra & O_NONBLOCK) != 0) {
                 extra &= ~O_NONBLOCK;
                 continue;
@@ -55,7 +93,7 @@ static int open_or_create(int dirfd, const char *name, int flags, unsigned mode,
             }
         }
         OS_CALL(fd, OS_OP_OPEN, dirfd, name, 0, NULL,
-                openat(dirfd, name, open_flags | O_CREAT | O_EXCL | extra, (mode_t)mode));
+                above_standard(openat(dirfd, name, open_flags | O_CREAT | O_EXCL | extra, (mode_t)mode)));
         *created = fd >= 0;
         if (fd >= 0 || errno != EEXIST || (flags & O_EXCL) != 0) {
             return fd;

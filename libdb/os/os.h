@@ -140,6 +140,10 @@ int os_remove_dir(int dirfd, const char *name);                  /* missing: SHA
  * create), umask or not. What is no regular file is SHALE_INVALID, unless flags has O_DIRECTORY. */
 int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd);
 void os_close(int *fd); /* -1: nothing; leaves -1 */
+/* os_open gives no descriptor below 3. For code that opens by itself: fills those of 0, 1 and 2 that are
+ * closed with what can neither be read nor written. Returns which, for os_clear_standard. */
+unsigned os_fill_standard(void);
+void os_clear_standard(unsigned filled);
 /* Reads until size bytes or the end of the file: *got < size means the end. */
 int os_pread(int fd, void *buf, size_t size, uint64_t offset, size_t *got);
 int os_pwrite(int fd, const void *buf, size_t size, uint64_t offset);
@@ -164,10 +168,10 @@ struct os_stamp {
 };
 int os_stamp(int dirfd, const char *name, struct os_stamp *stamp);
 int os_rename(int dirfd, const char *from, const char *to);
-int os_rename_noreplace(int dirfd, const char *from, const char *to);        /* SHALE_EXISTS */
+int os_rename_noreplace(int dirfd, const char *from, const char *to); /* SHALE_EXISTS */
 /* SHALE_EXISTS; SHALE_UNSUPPORTED: to another file system, one without links, or one link too many. */
 int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to);
-int os_unlink(int dirfd, const char *name);                                  /* missing: SHALE_OK */
+int os_unlink(int dirfd, const char *name); /* missing: SHALE_OK */
 /* Calls fn for every name but . and ..; nonzero stops and is returned. */
 int os_list(int dirfd, int (*fn)(void *ctx, const char *name), void *ctx);
 /* Reads a whole small file (limit bytes at most, else SHALE_CORRUPT). Missing: SHALE_NOTFOUND. */

@@ -118,6 +118,63 @@ no_process_left_is_71() {
     status 0 as_other ./tool run -n d:job -- true
 }
 
+# What is printed must not land in a file of ours that got the number of a closed stream.
+nothing_is_printed_into_a_file_of_ours() {
+    mkdir d
+    lockd run d:job -- true
+    for command in 'status d' 'status --json d' 'path d' "hold --for $$ d:kept" 'run d:job -- missing'; do
+        for closed in '<&- >&-' '>&- 2>&-' '<&- 2>&-' '<&- >&- 2>&-'; do
+            got=0
+            (eval "\"$LOCKD\" $command $closed") || got=$?
+            case $command,$closed in
+                run*) same 127 "$got" ;;
+                hold*'<&- 2>&-') same 0 "$got" && lockd drop d:kept "$(number_of d:kept)" ;;
+                *'<&- 2>&-') same 0 "$got" ;;
+                *) same 74 "$got" ;;
+            esac
+            same 0 "$(stat -c %s d/LOCK)"
+            lockd run -n d:kept -- true
+        done
+    done
+    # CMD finds them closed as well
+    lockd run d:job -- sh -c '[ ! -e /proc/self/fd/0 ]' <&-
+}
+number_of() { lockd status --json "$1" | sed -n 's/^{"holder":true.*"number":\([0-9]*\),.*/\1/p'; }
+
+# What another process says must not reach a terminal as a control sequence, or as a line of its own.
+control_characters_are_not_printed() {
+    mkdir d
+    name=$(printf 'a\033[2J\nb\302\233c')
+    label=$(printf 'l\033[31m\nfake: held by nobody\302\2331m')
+    hold_until_let_go -l "$label" "d:$name"
+    "$LOCKD" run -l "$label" "d:$name" -- true &
+    await shows 'waiter 1: lockd.*fake' d
+    lockd status d >text
+    status 75 lockd run -n "d:$name" -- true
+    cat err >>text
+    same 4 "$(wc -l <text)"
+    same '' "$(LC_ALL=C tr -d '\n -~' <text)"
+    let_go
+    wait
+}
+
+# Half a character where a label was cut, a surrogate, an overlong form: JSON is UTF-8, whatever was given.
+json_is_utf8_whatever_the_label() {
+    mkdir d
+    long=$(printf 'x%.0s' 1 2 3 4 5 6 7 8 9)$(printf '\303\244%.0s' 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0)
+    for label in "$long" "$(printf '\355\240\200')" "$(printf '\340\200\257')" "$(printf '\364\220\200\200')"; do
+        hold_until_let_go -l "$label" d:job
+        "$LOCKD" run -l "$label" d:job -- true &
+        await shows 'waiter 1: lockd' d:job
+        lockd status --json d:job >json
+        same 3 "$(wc -l <json)"
+        iconv -f UTF-8 -t UTF-16 json >/dev/null
+        let_go
+        wait
+    done
+    lockd run -l "$long" d:job -- "$LOCKD" status --json d:job | grep -q 'ä"}'
+}
+
 # A file system without room for another inode.
 no_space_is_73() {
     cat >script <<'EOF'
@@ -128,7 +185,8 @@ EOF
 }
 
 for name in exit_status_is_the_commands usage_errors_are_64 help_page_and_completions_name_the_same \
-    status_of_no_directory_and_no_permission no_process_left_is_71; do
+    status_of_no_directory_and_no_permission no_process_left_is_71 nothing_is_printed_into_a_file_of_ours \
+    control_characters_are_not_printed json_is_utf8_whatever_the_label; do
     run "$name"
 done
 if unshare -Urm true 2>/dev/null; then run no_space_is_73; else skip no_space_is_73 'mounts of its own (unshare -Urm)'; fi

@@ -405,6 +405,15 @@ static const struct {
     {"a_name_that_is_much_longer_than_any_option_can_ever_be", "1", "allowed: create"},
 };
 
+START_TEST(control_characters_do_not_reach_a_terminal)
+{
+    char text[] = "a\033[2J\nb\x7f c\xc2\x9b"
+                  "1m \xc3\xa4 \xc2\xa0 \xc2";
+    text_tame(text);
+    ck_assert_str_eq(text, "a?[2J?b? c??1m \xc3\xa4 \xc2\xa0 \xc2");
+}
+END_TEST
+
 START_TEST(wrong_names_and_values_tell_what_is_allowed)
 {
     shale_options o, before;
@@ -540,6 +549,7 @@ int main(void)
     tcase_add_test(bytes, a_checksum_names_its_place);
     tcase_add_test(bytes, a_buffer_grows_and_keeps_its_bytes);
     tcase_add_test(bytes, a_buffer_that_cannot_grow_is_untouched);
+    tcase_add_test(bytes, control_characters_do_not_reach_a_terminal);
     tcase_add_test(bytes, allocations_of_nothing_are_something);
     tcase_add_test(options, options_have_their_defaults);
     tcase_add_test(options, the_library_writes_no_more_than_the_callers_size);

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 static char dir_path[TEMPDIR_MAX];
 static int dir = -1;
@@ -368,6 +369,28 @@ START_TEST(every_call_reports_its_error)
 }
 END_TEST
 
+/* A daemon that was started with its streams closed prints into no file of ours. */
+START_TEST(no_file_gets_the_number_of_a_standard_stream)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        int file = -1, again = -1;
+        (void)close(0);
+        (void)close(1);
+        (void)close(2);
+        bool fine = os_open_dir(dir_path, &again) == SHALE_OK &&
+                    os_open(dir, "file", O_RDWR | O_CREAT, 0600, &file) == SHALE_OK && again > 2 && file > 2;
+        fine = fine && os_fill_standard() == 7 && write(1, "x", 1) < 0 && errno == EBADF;
+        os_clear_standard(5);
+        fine = fine && os_fill_standard() == 5;
+        _exit(fine ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 START_TEST(hints_never_fail_a_caller)
 {
     int fd = create("f");
@@ -532,6 +555,7 @@ static Suite *os_suite(void)
     tcase_add_test(files, h36_a_storm_of_signals_breaks_nothing);
     tcase_add_loop_test(files, allocated_space_reads_as_zeros_and_keeps_what_stood_there, 0, 2);
     tcase_add_test(files, every_call_reports_its_error);
+    tcase_add_test(files, no_file_gets_the_number_of_a_standard_stream);
     tcase_add_test(files, hints_never_fail_a_caller);
     tcase_add_loop_test(files, renames_and_links_do_as_told, 0, 2);
     tcase_add_test(files, a_listing_names_every_file_once_and_can_be_stopped);
