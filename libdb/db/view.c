@@ -255,15 +255,14 @@ static int generation_settled(const struct state *s, uint64_t *generation)
 }
 
 /* A STATE that was made anew may name another directory. The other handles keep it from being made anew. */
-static int follow_mem_dir(shale_db *db, const struct state *s, uint64_t generation)
+static int follow_mem_dir(shale_db *db, const struct state *s, const struct db_view *now)
 {
-    if (!db->readonly || db->mem_generation == generation) {
+    if (!db->readonly || db->mem_generation == now->generation) {
         return SHALE_OK;
     }
     int rc = db_mem_dir_open(db, s);
-    atomic_thread_fence(memory_order_acquire);
-    if (rc == SHALE_OK && atomic_load_explicit(&s->generation, memory_order_relaxed) == generation) {
-        db->mem_generation = generation;
+    if (rc == SHALE_OK && !view_moved(s, now)) {
+        db->mem_generation = now->generation;
     }
     return rc;
 }
@@ -300,7 +299,7 @@ static int adopt_shared(shale_db *db)
             cur = NULL;
         }
         struct db_view *view = NULL;
-        int rc = follow_mem_dir(db, s, generation);
+        int rc = follow_mem_dir(db, s, &now);
         if (rc == SHALE_OK) {
             rc = build_view(db, cur, &tuple, &now, &view);
         }
