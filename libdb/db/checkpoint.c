@@ -151,14 +151,14 @@ static int copy_tables(struct checkpoint *c, uint64_t bytes)
 /* ---- the log ---- */
 
 /* Where the records of seg that the view shows end. Each is verified: rot is found here, not when the copy is
- * needed. */
+ * needed. What stands behind the last one is not looked at: somebody may be writing it. */
 static int measure_segment(const struct checkpoint *c, const struct wal_segment *seg, uint64_t *last,
                            uint32_t *end)
 {
     struct wal_view rec;
-    int rc;
+    int rc = SHALE_OK;
     *end = WAL_FIRST;
-    while ((rc = wal_read(seg, *end, &rec)) == SHALE_OK && rec.first_seq <= c->seq) {
+    while (*last < c->seq && (rc = wal_read(seg, *end, &rec)) == SHALE_OK) {
         if (rec.first_seq != *last + 1) {
             return err_set(SHALE_CORRUPT, "%s: %06u.wal: record at %u: sequence number %llu, expected %llu",
                            c->db->path, seg->number, *end, (unsigned long long)rec.first_seq,

@@ -137,9 +137,9 @@ static int print_unlinked(shale_db *db, const struct db_view *view, struct buf *
 static int print_uuid(shale_db *db, const struct db_view *view, struct buf *out)
 {
     int rc = SHALE_OK;
-    (void)view;
-    for (size_t i = 0; rc == SHALE_OK && i < sizeof db->uuid; i++) {
-        rc = buf_printf(out, "%02x", db->uuid[i]);
+    (void)db; /* what the handle knows may change while it looks for a STATE that is in order */
+    for (size_t i = 0; rc == SHALE_OK && i < sizeof view->version->uuid; i++) {
+        rc = buf_printf(out, "%02x", view->version->uuid[i]);
     }
     return rc == SHALE_OK ? buf_printf(out, "\n") : rc;
 }

@@ -86,13 +86,13 @@ static int verify_entries(const struct mem_index *mem, const struct wal_view *re
     return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
 }
 
-/* Records up to the sequence number that the view shows. */
+/* Records up to the sequence number that the view shows; what stands behind them somebody may be writing. */
 static int verify_memtable(struct verify *v, const struct mem_index *mem, uint64_t seq, uint64_t *last)
 {
     struct wal_view rec;
     uint32_t offset = WAL_FIRST;
-    int rc;
-    while ((rc = wal_read(mem->seg, offset, &rec)) == SHALE_OK && rec.first_seq <= seq) {
+    int rc = SHALE_OK;
+    while (*last < seq && (rc = wal_read(mem->seg, offset, &rec)) == SHALE_OK) {
         if (rec.first_seq != *last + 1) {
             return err_set(SHALE_CORRUPT, "%06u.wal: record at %u: sequence number %llu, expected %llu",
                            mem->seg->number, offset, (unsigned long long)rec.first_seq,
@@ -127,7 +127,7 @@ static int verify_segment(struct verify *v, const struct db_view *view, uint32_t
 {
     struct wal_segment *again = NULL;
     char name[WAL_NAME_SIZE];
-    int rc = wal_open(v->db->dirfd, v->db->uuid, number, false, &again);
+    int rc = wal_open(v->db->dirfd, view->version->uuid, number, false, &again);
     wal_unref(again);
     if (rc != SHALE_NOTFOUND) {
         return rc;
