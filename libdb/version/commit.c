@@ -4,8 +4,8 @@
  * commit moves them in this order, and whoever comes next under MANIFEST sees from the first difference how
  * far a killed one got [I-18b]:
  *
- *   append an edit           file longer than the tuple's length    begin cuts it and syncs the cut
- *   fdatasync                the same
+ *   append an edit           file longer than the tuple's length    begin cuts it and syncs the cut,
+ *   fdatasync                the same                               distrusting the manifest meanwhile
  *   tuple, epoch             done
  *
  *   roll: new manifest       CURRENT names the old one              a leftover; its number is used again
@@ -69,7 +69,9 @@ static int roll(struct version_log *log, struct version *v, bool *unknown)
 
 /* ---- begin: make the manifest right ---- */
 
-/* Cuts what a dead process left behind `length`, durably, before anything is appended there or removed. */
+/* Cuts what a dead process left behind `length`, durably, before anything is appended there or removed. Until
+ * the cut is synced the manifest is distrusted: were this process killed between, or having been told alone
+ * that the sync failed, the next one would find nothing to cut, and sweep tables that the tail names. */
 static int cut_tail(struct version_log *log, int fd, uint64_t number, uint64_t length)
 {
     struct stat sb;
@@ -77,14 +79,16 @@ static int cut_tail(struct version_log *log, int fd, uint64_t number, uint64_t l
     if (st != SHALE_OK || (uint64_t)sb.st_size <= length) {
         return st;
     }
+    distrust(log, number);
+    os_mark(OS_MARK_MANIFEST);
     st = os_truncate(fd, length);
     os_mark(OS_MARK_MANIFEST);
     if (st == SHALE_OK) {
         st = os_fdatasync(fd);
-        if (st != SHALE_OK) {
-            distrust(log, number);
-        }
         os_mark(OS_MARK_MANIFEST);
+    }
+    if (st == SHALE_OK) {
+        atomic_store_explicit(&log->state->bad_manifest, 0, memory_order_relaxed);
     }
     return st;
 }

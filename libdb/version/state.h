@@ -93,7 +93,7 @@ struct state {
     BASE_ALIGNED(64) _Atomic uint64_t epoch;
     BASE_ALIGNED(64) struct state_tuple tuple[2];
     _Atomic uint64_t
-        bad_manifest; /* number of a manifest whose fdatasync was reported failed: never appended to again */
+        bad_manifest; /* number of a manifest whose fdatasync failed or may have: never appended to again */
 
     /* under WRITE */
     BASE_ALIGNED(64) _Atomic uint64_t wal_end; /* LSN: its upper half names the active segment */

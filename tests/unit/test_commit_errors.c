@@ -3,6 +3,7 @@
 #include "version_db.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
 
 /* ---- system calls that do not succeed ---- */
 
@@ -209,6 +210,44 @@ START_TEST(a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage)
 }
 END_TEST
 
+static int die_at_sync(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    if (op == OS_OP_FDATASYNC) {
+        _exit(7);
+    }
+    return 0;
+}
+
+/* The file has the right length then, and may have the tail again after a power loss. */
+START_TEST(h37_killed_between_the_cut_of_a_tail_and_its_sync)
+{
+    struct lib l;
+    struct version *v;
+    struct state_view t;
+    int fd = -1, status;
+    lib_make(&l);
+    state_load_tuple(l.map.state, &t);
+    ck_assert_int_eq(os_open(l.place.dirfd, "MANIFEST-000001", O_RDWR, 0600, &fd), SHALE_OK);
+    ck_assert_int_eq(os_pwrite(fd, "a tail", 6, t.length), SHALE_OK);
+    os_close(&fd);
+    pid_t pid = fork();
+    if (pid == 0) {
+        os_door_hook = die_at_sync;
+        _exit(version_begin(&l.log, NULL, &v) == SHALE_OK);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    ck_assert_int_eq(version_begin(&l.log, NULL, &v), SHALE_OK);
+    state_load_tuple(l.map.state, &t);
+    ck_assert_uint_eq(t.manifest, 2); /* a new one, that was synced before it was named */
+    ck_assert_uint_eq(v->manifest, 2);
+    ck_assert_uint_eq(atomic_load(&l.map.state->bad_manifest), 0);
+    version_unref(v);
+    lib_remove(&l);
+}
+END_TEST
+
 START_TEST(h24_a_second_try_from_the_same_version_does_not_append_either)
 {
     struct lib l;
@@ -392,6 +431,7 @@ int main(void)
     tcase_add_test(t, h23_without_space_nothing_is_published_and_the_file_is_as_before);
     tcase_add_test(t, a_tail_of_any_length_is_cut_and_a_short_manifest_is_damage);
     tcase_add_test(t, h37_everything_is_synced_before_it_is_published_and_published_before_anything_goes);
+    tcase_add_test(t, h37_killed_between_the_cut_of_a_tail_and_its_sync);
     tcase_add_test(t, h24_a_second_try_from_the_same_version_does_not_append_either);
     tcase_add_test(t, a_tuple_that_contradicts_its_manifest_is_damage);
     tcase_add_test(t, h28_a_database_with_read_only_features_is_not_written);
