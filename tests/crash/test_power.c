@@ -18,7 +18,13 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
-enum { MOST_AGENTS = 3, MOMENTS = 9 };
+/* Sanitizers make everything several times slower. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { LIVES = 4 };
+#else
+enum { LIVES = 12 };
+#endif
+enum { MOST_AGENTS = 3, MOMENTS = 14, IMAGES = 12 };
 
 /* What a killed or finished test leaves behind for the count. */
 struct counts {
@@ -271,26 +277,35 @@ static void moment(unsigned images, char **next, uint64_t found[LEDGER_WRITERS])
  * gone. True: it will park. */
 static bool make_plan(struct worker *w)
 {
-    static const struct {
+    static const struct place {
         enum os_mark mark;
         unsigned most;
-    } places[] = {{OS_MARK_APPEND, 200}, {OS_MARK_ROTATE, 4},   {OS_MARK_PREPARE, 12},  {OS_MARK_RECYCLE, 8},
-                  {OS_MARK_FLUSH, 400},  {OS_MARK_COMPACT, 8},  {OS_MARK_MANIFEST, 24}, {OS_MARK_SYNC, 20},
-                  {OS_MARK_RECOVER, 10}, {OS_MARK_PUBLISH, 200}};
-    unsigned p = w->open ? below(&life.seed, BASE_COUNT(places)) : 8;
-    unsigned n = 1 + below(&life.seed, places[p].most), how = below(&life.seed, 8);
-    const char *mark = os_mark_name(places[p].mark);
-    if (how < 4) {
-        agent_must(&w->agent, "park-at %s %u", mark, n);
-        snprintf(life.what, sizeof life.what, "agent %u parked at %s %u", w->id, mark, n);
-    } else if (how < 6 && !w->threads) {
+    } working[] = {{OS_MARK_APPEND, 200},  {OS_MARK_ROTATE, 4},    {OS_MARK_PREPARE, 12},
+                   {OS_MARK_RECYCLE, 8},   {OS_MARK_FLUSH, 400},   {OS_MARK_COMPACT, 8},
+                   {OS_MARK_MANIFEST, 24}, {OS_MARK_MANIFEST, 60}, {OS_MARK_SYNC, 20},
+                   {OS_MARK_PUBLISH, 200}},
+      opening[] = {{OS_MARK_RECOVER, 10}, {OS_MARK_MANIFEST, 8}, {OS_MARK_PREPARE, 4}};
+    const struct place *place = w->open ? &working[below(&life.seed, BASE_COUNT(working))]
+                                        : &opening[below(&life.seed, BASE_COUNT(opening))];
+    static const struct call {
+        enum os_op op;
+        unsigned most;
+    } calls[] = {{OS_OP_SYNCDIR, 12}, {OS_OP_SYNCDIR, 4}, {OS_OP_FSYNC, 12}, {OS_OP_FDATASYNC, 60},
+                 {OS_OP_RENAME, 12},  {OS_OP_UNLINK, 24}, {OS_OP_OPEN, 30},  {OS_OP_CLOSE, 60}};
+    const struct call *call = &calls[below(&life.seed, BASE_COUNT(calls))];
+    unsigned how = below(&life.seed, 8), n = 1 + below(&life.seed, how < 4 ? place->most : call->most);
+    const char *mark = os_mark_name(place->mark), *op = os_op_name(call->op);
+    if (how == 0 && !w->threads) {
         agent_must(&w->agent, "die-at %s %u", mark, n);
         snprintf(life.what, sizeof life.what, "agent %u killed at %s %u", w->id, mark, n);
         return false;
+    }
+    if (how < 4) {
+        agent_must(&w->agent, "park-at %s %u", mark, n);
+        snprintf(life.what, sizeof life.what, "agent %u parked at %s %u", w->id, mark, n);
     } else {
-        n = 1 + below(&life.seed, w->open ? 600 : 120);
-        agent_must(&w->agent, "call-at %u park", n);
-        snprintf(life.what, sizeof life.what, "agent %u parked before call %u", w->id, n);
+        agent_must(&w->agent, "call-at %u park %s", n, op);
+        snprintf(life.what, sizeof life.what, "agent %u parked before %s %u", w->id, op, n);
     }
     return true;
 }
@@ -304,7 +319,7 @@ static void start(struct worker *w)
 {
     agent_start(&w->agent, w->id);
     w->here = true;
-    agent_must(&w->agent, "power %s roll=3000", life.path);
+    agent_must(&w->agent, "power %s roll=500", life.path);
 }
 
 static void tell_open(struct worker *w)
@@ -323,16 +338,48 @@ static void tell_open(struct worker *w)
 static void tell_write(struct worker *w)
 {
     static const unsigned sync[] = {0, 2, 20, 100};
-    agent_tell(&w->agent, "power-write %u ops=%u sync=%u seed=%llu %s", w->id, 20 + below(&life.seed, 400),
+    agent_tell(&w->agent, "power-write %u writers=%u ops=%u sync=%u seed=%llu %s", w->id,
+               w->id + 1 == MOST_AGENTS ? LEDGER_WRITERS - w->id : 1, 20 + below(&life.seed, 400),
                sync[below(&life.seed, 4)], (unsigned long long)prng_next(&life.seed),
                w->durable ? "durable" : "");
 }
 
-/* Some open, some write, one of them perhaps to a planned place. */
+/* Nobody is in the midst of a call: the recorder would lose count. What was not synced stays in the files as
+ * they are, and who opens next recovers from them. */
+static void perhaps_kill_all(void)
+{
+    bool threads = false;
+    for (unsigned i = 0; i < life.workers; i++) {
+        threads = threads || (life.worker[i].here && life.worker[i].threads);
+    }
+    if (threads || below(&life.seed, 3) != 0) {
+        return;
+    }
+    for (unsigned i = 0; i < life.workers; i++) {
+        if (life.worker[i].here) {
+            agent_kill(&life.worker[i].agent);
+            life.worker[i].here = life.worker[i].open = false;
+            atomic_fetch_add(&counts->killed, 1);
+        }
+    }
+}
+
+static void give_work(struct worker *w)
+{
+    if (w->open) {
+        tell_write(w);
+    } else {
+        tell_open(w);
+        w->open = true;
+    }
+    w->busy = true;
+}
+
+/* Some open, some write, one of them perhaps to a planned place. Who is to be the first to open is alone. */
 static void put_to_work(void)
 {
     struct worker *planned = below(&life.seed, 4) == 0 ? NULL : &life.worker[below(&life.seed, life.workers)];
-    bool parks = false;
+    bool parks = false, any_open = false;
     snprintf(life.what, sizeof life.what, "any moment");
     for (unsigned i = 0; i < life.workers; i++) {
         struct worker *w = &life.worker[i];
@@ -340,21 +387,21 @@ static void put_to_work(void)
             start(w);
         }
         if (w->open && below(&life.seed, 8) == 0) {
-            agent_must(&w->agent, "power-close %u %s", w->id, w->interval ? "interval" : "");
+            agent_must(&w->agent, "power-close %s", w->interval ? "interval" : "");
             w->open = false;
         }
-        if (w == planned) {
-            parks = make_plan(w);
-        }
-        if (w->open) {
-            tell_write(w);
-        } else {
-            tell_open(w);
-            w->open = true;
-        }
-        w->busy = true;
+        any_open = any_open || w->open;
     }
-    if (parks && agent_parked(&planned->agent, 300)) {
+    if (planned != NULL) {
+        parks = make_plan(planned);
+        give_work(planned);
+    }
+    for (unsigned i = 0; i < life.workers && (any_open || planned == NULL); i++) {
+        if (&life.worker[i] != planned) {
+            give_work(&life.worker[i]);
+        }
+    }
+    if (parks && agent_parked(&planned->agent, 200)) {
         atomic_fetch_add(&counts->parked, 1);
     }
     nap(planned != NULL ? 500 : 15000);
@@ -401,7 +448,7 @@ static void end_life(void)
 
 START_TEST(h37_every_durable_commit_and_nothing_but_a_prefix)
 {
-    unsigned lives = test_times(14, 200), images = test_times(25, 60);
+    unsigned lives = test_times(LIVES, 200), images = test_times(IMAGES, 40);
     uint64_t content[LEDGER_WRITERS] = {0}, seed = test_seed((uint64_t)os_now());
     printf("seed %llu\n", (unsigned long long)seed);
     fflush(stdout);
@@ -416,6 +463,7 @@ START_TEST(h37_every_durable_commit_and_nothing_but_a_prefix)
             moment(images, m + 1 == MOMENTS ? &before : NULL, content);
             if (m + 1 < MOMENTS) {
                 go_on();
+                perhaps_kill_all();
             }
         }
         end_life();
@@ -454,15 +502,15 @@ START_TEST(enough_was_at_stake)
            (double)counts->uncertain_pages / (double)(counts->moments + 1),
            (double)counts->uncertain_names / (double)(counts->moments + 1), (unsigned long long)counts->syncs,
            (unsigned long long)counts->dir_syncs);
-    ck_assert_uint_ge(counts->images, 1000);
+    ck_assert_uint_ge(counts->images, LIVES * MOMENTS * IMAGES);
     ck_assert_uint_gt(counts->parked, 10);
-    ck_assert_uint_gt(counts->killed, 2);
+    ck_assert_uint_gt(counts->killed, 1);
     ck_assert_uint_gt(counts->uncertain_pages, counts->moments);
     ck_assert_uint_gt(counts->uncertain_names, counts->moments);
     for (size_t i = 0; i < BASE_COUNT(wanted); i++) {
         printf("  %-9s passed %llu times\n", os_mark_name(wanted[i]),
                (unsigned long long)counts->passed[wanted[i]]);
-        ck_assert_uint_ge(counts->passed[wanted[i]], 50);
+        ck_assert_uint_ge(counts->passed[wanted[i]], 20);
     }
     fflush(stdout);
 }

@@ -174,11 +174,22 @@ static void hook_errno(struct agent_self *a, const struct agent_line *line)
     agent_status(SHALE_INVALID);
 }
 
-/* call-at N ERRNO|die|short|park: the n-th call of whatever kind from now fails; or the process is gone
+static int op_by_name(const char *name)
+{
+    for (int i = 0; i < OS_OP_COUNT; i++) {
+        if (strcmp(os_op_name((enum os_op)i), name) == 0) {
+            return i;
+        }
+    }
+    return ANY_OP;
+}
+
+/* call-at N ERRNO|die|short|park [OP]: the n-th call (of that kind) from now fails; or the process is gone
  * before it; or, if it is one that moves bytes, it moves half of them; or the thread sleeps before it, as at
  * a mark. */
 static void hook_call(struct agent_self *a, const struct agent_line *line)
 {
+    int op = line->count > 2 ? op_by_name(line->word[2]) : ANY_OP;
     (void)a;
     atomic_store(&door_op, -1);
     atomic_store(&door_left, atoll(line->word[0]));
@@ -190,7 +201,7 @@ static void hook_call(struct agent_self *a, const struct agent_line *line)
     atomic_store(&door_always, false);
     atomic_store(&door_hits, 0);
     atomic_store(&row->parked, 0);
-    atomic_store_explicit(&door_op, ANY_OP, memory_order_release);
+    atomic_store_explicit(&door_op, op, memory_order_release);
     agent_status(SHALE_OK);
 }
 

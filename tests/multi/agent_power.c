@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 static struct power *recorder;
+static uint64_t own[POWER_WRITERS]; /* commits that were made through the open handle */
 
 /* power PATH: records from now on. Manifests are rolled early. */
 static void cmd_power(struct agent_self *a, const struct agent_line *line)
@@ -37,6 +38,7 @@ static void promised(const uint64_t acknowledged[POWER_WRITERS])
 }
 
 struct power_loop {
+    struct agent_self *self;
     const struct agent_line *line;
     shale_db *db;
     unsigned writer;
@@ -57,6 +59,7 @@ static int commit(struct power_loop *l)
         return -1;
     }
     board_raise(&w->acknowledged, ++l->count);
+    own[l->writer] = l->count;
     if (durable) {
         before[l->writer] = l->count;
         promised(before);
@@ -92,43 +95,68 @@ static int housekeeping(struct power_loop *l)
     return -1;
 }
 
-/* power-write WRITER [ops=N] [sync=PERCENT] [durable] [seed=N]: commits of one writer. durable: what is not
- * marked otherwise is, by the handle's options. */
+static void *write_on(void *ctx)
+{
+    struct power_loop *l = ctx;
+    uint64_t ops = agent_number(l->line, "ops", 100);
+    int bad = ledger_count(l->db, l->writer, &l->count, l->err);
+    for (uint64_t i = 0; i < ops && bad == 0; i++) {
+        bad = commit(l);
+        bad = bad == 0 ? housekeeping(l) : bad;
+        atomic_fetch_add(&l->self->row->ops, 1);
+    }
+    return NULL;
+}
+
+/* power-write WRITER [writers=N] [ops=N] [sync=PERCENT] [durable] [seed=N]: commits of N writers, a thread
+ * each. durable: what is not marked otherwise is, by the handle's options. */
 static void loop_power(struct agent_self *a, const struct agent_line *line)
 {
-    struct power_loop l = {.line = line, .db = agent_db(a), .writer = (unsigned)atoi(line->word[0])};
-    uint64_t ops = agent_number(line, "ops", 100);
-    l.seed = agent_number(line, "seed", 1);
-    l.writer %= POWER_WRITERS;
-    int bad = ledger_count(l.db, l.writer, &l.count, l.err);
-    for (uint64_t i = 0; i < ops && bad == 0; i++) {
-        bad = commit(&l);
-        bad = bad == 0 ? housekeeping(&l) : bad;
-        atomic_fetch_add(&a->row->ops, 1);
+    struct power_loop l[POWER_WRITERS];
+    pthread_t thread[POWER_WRITERS];
+    unsigned first = (unsigned)atoi(line->word[0]), n = (unsigned)agent_number(line, "writers", 1);
+    const char *wrong = NULL;
+    n = first + n <= POWER_WRITERS ? n : 1;
+    for (unsigned i = 0; i < n; i++) {
+        l[i] = (struct power_loop){.self = a,
+                                   .line = line,
+                                   .db = agent_db(a),
+                                   .writer = (first + i) % POWER_WRITERS,
+                                   .seed = agent_number(line, "seed", 1) + i};
+        if (i > 0 && os_thread_start(&thread[i], write_on, &l[i], "writer") != SHALE_OK) {
+            snprintf(l[0].err, sizeof l[0].err, "no thread: %s", shale_errmsg());
+            n = i;
+        }
     }
-    if (bad != 0) {
-        agent_wrong(a, l.err);
+    (void)write_on(&l[0]);
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0) {
+            os_thread_join(thread[i]);
+        }
+        wrong = wrong == NULL && l[i].err[0] != '\0' ? l[i].err : wrong;
+    }
+    if (wrong != NULL) {
+        agent_wrong(a, wrong);
     } else {
-        agent_ok("%llu", (unsigned long long)l.count);
+        agent_ok("%llu", (unsigned long long)l[0].count);
     }
 }
 
-/* power-close WRITER [interval]: whatever a handle with durable=interval owes is synced when it is closed. */
+/* power-close [interval]: whatever a handle with durable=interval owes is synced when it is closed. */
 static void cmd_power_close(struct agent_self *a, const struct agent_line *line)
 {
-    struct power_writer *w = &recorder->writer[(unsigned)atoi(line->word[0]) % POWER_WRITERS];
-    uint64_t acknowledged = atomic_load(&w->acknowledged);
     int rc = shale_close(agent_db(a));
     a->db[a->current] = NULL;
     if (rc == SHALE_OK && agent_flag(line, "interval")) {
-        board_raise(&w->durable, acknowledged);
+        promised(own);
     }
+    memset(own, 0, sizeof own);
     agent_status(rc);
 }
 
 const struct agent_command agent_power[] = {
     {"power", 1, cmd_power},
     {"power-write", 1, loop_power},
-    {"power-close", 1, cmd_power_close},
+    {"power-close", 0, cmd_power_close},
     {NULL, 0, NULL},
 };
