@@ -412,6 +412,22 @@ static unsigned bottom_level(shale_db *db, uint64_t *bytes)
     return bottom;
 }
 
+/* Others keep the level busy. Their work ends; how long that takes nobody knows: the caller is asked
+ * meanwhile. */
+static int range_wait(struct range_work *w, unsigned level, int64_t nap)
+{
+    uint64_t total = w->total > w->done ? w->total : w->done;
+    if (w->progress != NULL && w->progress(w->ctx, w->done, total) != 0) {
+        return err_set(SHALE_CANCELLED, "%s: compaction cancelled", w->db->path);
+    }
+    int rc = os_sleep(&w->wait, NULL, 0, nap);
+    if (rc == SHALE_BUSY) {
+        return err_set(rc, "%s: busy: another process compacts level %u", w->db->path, level);
+    }
+    return rc == SHALE_OK ? rc : err_set(rc, "%s: interrupted", w->db->path);
+}
+
+/* Several who compact ranges: each lets the others in between its units, for as long as their naps are. */
 static int range_level(struct range_work *w, unsigned level)
 {
     int64_t nap = RANGE_NAP_NS;
@@ -421,21 +437,18 @@ static int range_level(struct range_work *w, unsigned level)
         if (rc == SHALE_NOTFOUND) {
             return SHALE_OK;
         }
-        if (rc == SHALE_OK) {
-            nap = RANGE_NAP_NS;
-            continue;
-        }
-        if (rc != SHALE_BUSY) {
-            return rc;
-        }
-        rc = os_sleep(&w->wait, NULL, 0, nap);
         if (rc == SHALE_BUSY) {
-            return err_set(rc, "%s: busy: another process compacts level %u", w->db->path, level);
+            rc = range_wait(w, level, nap);
+            nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
+        } else if (rc == SHALE_OK) {
+            nap = RANGE_NAP_NS;
+            if (wished_for(w->db, level, level + 1)) {
+                os_nap(2 * RANGE_NAP_MAX_NS);
+            }
         }
         if (rc != SHALE_OK) {
-            return err_set(rc, "%s: interrupted", w->db->path);
+            return rc;
         }
-        nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
     }
 }
 

@@ -77,6 +77,26 @@ START_TEST(range_that_meets_a_busy_level_says_so)
 }
 END_TEST
 
+static int cancel(void *ctx, uint64_t done, uint64_t total)
+{
+    unsigned *calls = ctx;
+    ck_assert_uint_le(done, total);
+    return ++*calls == 3;
+}
+
+START_TEST(range_that_waits_for_a_busy_level_can_be_cancelled)
+{
+    int fd = -1;
+    unsigned calls = 0;
+    assert_ok(shale_set_timeout(db, -1));
+    assert_ok(os_open(db->dirfd, "LOCK", O_RDWR, 0, &fd));
+    assert_ok(os_lock_try(fd, OS_BYTE_COMPACT, 2, true));
+    assert_status(shale_compact_range(db, NULL, 0, NULL, 0, cancel, &calls), SHALE_CANCELLED);
+    ck_assert_uint_eq(calls, 3);
+    os_close(&fd);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_compact");
@@ -85,6 +105,7 @@ static Suite *suite(void)
     tcase_add_test(t, work_leaves_alone_a_level_that_somebody_waits_for);
     tcase_add_loop_test(t, wish_that_is_past_or_noise_holds_nobody_up, 0, 2);
     tcase_add_test(t, range_that_meets_a_busy_level_says_so);
+    tcase_add_test(t, range_that_waits_for_a_busy_level_can_be_cancelled);
     suite_add_tcase(s, t);
     return s;
 }
