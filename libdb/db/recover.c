@@ -19,7 +19,7 @@
  *
  * A read-only handle that finds no usable STATE replays into memory of its own instead, and writes nothing.
  */
-#include "db/db.h"
+#include "db/replay.h"
 
 #include <stdlib.h>
 
@@ -86,83 +86,16 @@ int db_check_empty(shale_db *db)
     return SHALE_OK;
 }
 
-/* ---- replay ---- */
-
-struct replay {
-    uint64_t last_seq; /* of everything replayed so far */
-    uint32_t next;     /* segment after the last that was looked at */
-    bool gap;
-};
-
-/* Indexes the records of seg that continue last_seq. */
-static int replay_segment(struct mem_index *mem, struct replay *r)
-{
-    struct wal_segment *seg = mem->seg;
-    uint32_t offset = WAL_FIRST;
-    struct wal_view rec;
-    int rc;
-    while ((rc = wal_read(seg, offset, &rec)) == SHALE_OK) {
-        if (rec.first_seq != r->last_seq + 1) {
-            r->gap = true;
-            return SHALE_OK;
-        }
-        rc = mem_insert_record(mem, &rec);
-        if (rc != SHALE_OK) {
-            return rc;
-        }
-        r->last_seq += rec.count;
-        offset = rec.end;
-    }
-    return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
-}
-
-/* The next segment, replayed into a private index. *mem NULL: there is none, or a gap ended it. */
-static int replay_next(shale_db *db, const struct version *v, struct replay *r, struct mem_index **mem)
-{
-    struct wal_segment *seg = NULL;
-    *mem = NULL;
-    if (r->gap) {
-        return SHALE_OK;
-    }
-    int rc = wal_open(db->dirfd, db->uuid, r->next, false, &seg);
-    if (rc == SHALE_NOTFOUND) {
-        if (r->next != v->oldest) {
-            return SHALE_OK;
-        }
-        char name[WAL_NAME_SIZE];
-        wal_name(r->next, name);
-        return err_set(SHALE_CORRUPT,
-                       "%s: %s is missing, and the manifest says that it holds data: restore it from a "
-                       "backup, or salvage "
-                       "with repair",
-                       db->path, name);
-    }
-    if (rc == SHALE_OK) {
-        rc = mem_open_private(seg, mem);
-    }
-    wal_unref(seg);
-    if (rc == SHALE_OK) {
-        rc = replay_segment(*mem, r);
-    }
-    if (rc != SHALE_OK) {
-        mem_unref(*mem);
-        *mem = NULL;
-        return rc;
-    }
-    r->next++;
-    return SHALE_OK;
-}
-
 /* ---- cold ---- */
 
 static int write_replayed(shale_db *db, const struct version *v, struct version_edit *edit, struct replay *r)
 {
-    *r = (struct replay){.last_seq = v->last_seq, .next = v->oldest};
+    *r = replay_start(v);
     for (;;) {
         struct mem_index *mem;
         int rc = replay_next(db, v, r, &mem);
         if (rc != SHALE_OK || mem == NULL) {
-            return rc;
+            return rc != SHALE_OK ? rc : replay_check(db, r);
         }
         os_mark(OS_MARK_RECOVER);
         if (mem_entries(mem) != 0) {
@@ -275,12 +208,15 @@ static int recover_version(shale_db *db, const struct version *v, const struct f
 {
     struct version_edit edit = {0};
     struct version *next = NULL;
-    struct replay r = {.last_seq = v->last_seq};
+    struct replay r = replay_start(v);
     uint64_t manifest, length;
     int rc = SHALE_OK;
     if (!fresh) {
         use_version_options(db, &v->options);
         rc = write_replayed(db, v, &edit, &r);
+    }
+    if (rc != SHALE_OK) {
+        db_drop_outputs(db, &edit); /* who refuses to open changes nothing, however often it is asked */
     }
     edit.has_last_seq = true;
     edit.last_seq = r.last_seq;
@@ -320,6 +256,58 @@ static int begin_life(shale_db *db, const struct stat *lock, const struct versio
     return SHALE_OK;
 }
 
+/* ---- a manifest that lost its end ---- */
+
+struct lost_end {
+    shale_db *db;
+    const struct version *v;
+    uint64_t missing, newer; /* tables; 0: none */
+};
+
+static int note_newer(void *ctx, const char *name)
+{
+    struct lost_end *l = ctx;
+    uint64_t number;
+    bool tmp;
+    if (table_parse_name(name, &number, &tmp) && !tmp && number > l->missing && !version_has(l->v, number)) {
+        l->newer = number;
+    }
+    return SHALE_OK;
+}
+
+/* A table that is missing is found by who needs it. But where a newer one is there that no version names, it
+ * is the edit that is missing, which put the one in the other's place; and a sweep would remove it. */
+static int check_lost_end(shale_db *db, const struct version *v)
+{
+    struct lost_end lost = {.db = db, .v = v};
+    int rc = SHALE_OK;
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        for (uint32_t i = 0; rc == SHALE_OK && i < v->level[l].count; i++) {
+            char name[TABLE_NAME_SIZE];
+            struct stat st;
+            uint64_t number = v->level[l].tables[i]->info.number;
+            table_name(number, name);
+            rc = os_stat_at(db->dirfd, name, &st);
+            if (rc == SHALE_NOTFOUND) {
+                lost.missing = lost.missing == 0 || number < lost.missing ? number : lost.missing;
+                rc = SHALE_OK;
+            }
+        }
+    }
+    if (rc == SHALE_OK && lost.missing != 0) {
+        rc = os_list(db->dirfd, note_newer, &lost);
+    }
+    if (rc == SHALE_OK && lost.newer != 0) {
+        rc =
+            err_set(SHALE_CORRUPT,
+                    "%s: MANIFEST-%06llu: lacks its end: it names %06llu.sst, which is missing, and does not "
+                    "name %06llu.sst: restore a backup, or salvage with repair; nothing was changed",
+                    db->path, (unsigned long long)v->manifest, (unsigned long long)lost.missing,
+                    (unsigned long long)lost.newer);
+    }
+    return rc;
+}
+
 int db_recover(shale_db *db)
 {
     struct found f = {0};
@@ -341,6 +329,7 @@ int db_recover(shale_db *db)
                                             db->path, (unsigned long long)manifest)
                                   : rc;
         rc = rc == SHALE_OK ? version_check_writable(v) : rc;
+        rc = rc == SHALE_OK ? check_lost_end(db, v) : rc;
     }
     if (rc == SHALE_OK) {
         rc = os_list(db->dirfd, note_name, &f);
@@ -452,7 +441,7 @@ static int replay_all(shale_db *db, struct version *v, struct db_view **out)
 {
     struct mem_index *mems[DB_MAX_MEMS];
     unsigned count = 0;
-    struct replay r = {.last_seq = v->last_seq, .next = v->oldest};
+    struct replay r = replay_start(v);
     struct db_view *view = NULL;
     int rc = SHALE_OK;
     while (rc == SHALE_OK) {
@@ -469,6 +458,9 @@ static int replay_all(shale_db *db, struct version *v, struct db_view **out)
         } else {
             mems[count++] = mem;
         }
+    }
+    if (rc == SHALE_OK) {
+        rc = replay_check(db, &r);
     }
     if (rc == SHALE_OK) {
         view = base_calloc(1, sizeof *view + (count + 1) * sizeof view->mem[0]);
@@ -500,7 +492,7 @@ int db_replay_private(shale_db *db, struct db_view **view)
     for (int tries = 0;; tries++) {
         struct db_seen before, after;
         struct version *v = NULL;
-        int rc = look_around(db, &before);
+        int looked = look_around(db, &before), rc = looked;
         if (attach_readonly(db)) {
             memcpy(db->uuid, db->state_map.state->uuid, sizeof db->uuid);
             db->state = db->state_map.state;
@@ -523,7 +515,7 @@ int db_replay_private(shale_db *db, struct db_view **view)
         }
         version_unref(v);
         int again = look_around(db, &after);
-        if (again == SHALE_OK && same_look(&before, &after)) {
+        if (again == looked && same_look(&before, &after)) { /* also where CURRENT is damaged each time */
             if (rc == SHALE_OK) {
                 (*view)->seen = before;
             }

@@ -176,9 +176,55 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool has_number(const uint64_t *numbers, size_t count, uint64_t number)
+{
+    size_t i = 0;
+    while (i < count && numbers[i] != number) {
+        i++;
+    }
+    return i < count;
+}
+
+/* The first table that the version names and that is not there; where the oldest segment is not there, its
+ * last. A version that was current has neither: the edits are missing that followed. UINT64_MAX: all there.
+ */
+static uint64_t lost_from(const struct repair *r)
+{
+    uint64_t first = UINT64_MAX, last = 0;
+    bool log = false;
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        for (uint32_t i = 0; i < r->v->level[l].count; i++) {
+            uint64_t number = r->v->level[l].tables[i]->info.number;
+            last = number > last ? number : last;
+            if (number < first && !has_number(r->tables, r->table_count, number)) {
+                first = number;
+            }
+        }
+    }
+    for (size_t i = 0; i < r->segment_count; i++) {
+        log = log || r->segments[i] == r->v->oldest;
+    }
+    return first == UINT64_MAX && !log ? last : first;
+}
+
+/* What the missing edits have put in the place of what they removed. */
+static int add_unnamed(struct repair *r)
+{
+    uint64_t from = lost_from(r);
+    int rc = SHALE_OK;
+    for (size_t i = 0; rc == SHALE_OK && i < r->table_count; i++) {
+        if (r->tables[i] > from && !version_has(r->v, r->tables[i])) {
+            salvage_lost(&r->s, "the manifest lacks its end: %06llu.sst is not in it, and is saved too",
+                         (unsigned long long)r->tables[i]);
+            rc = salvage_add_table(&r->s, r->tables[i]);
+        }
+    }
+    return rc;
+}
+
 static int add_tables(struct repair *r)
 {
-    int rc = SHALE_OK;
+    int rc = r->v != NULL ? add_unnamed(r) : SHALE_OK;
     for (size_t i = 0; r->v == NULL && rc == SHALE_OK && i < r->table_count; i++) {
         rc = salvage_add_table(&r->s, r->tables[i]);
     }
@@ -237,6 +283,10 @@ static int add_segment(struct repair *r, uint32_t number, uint64_t *seq)
     int rc = wal_open(r->s.dirfd, r->v != NULL ? r->v->uuid : NULL, number, false, &seg);
     (void)snprintf(text, sizeof text, "%s",
                    rc == SHALE_NOTFOUND ? "it carries another number, or is locked" : shale_errmsg());
+    if (rc == SHALE_CORRUPT && wal_open_damaged(r->s.dirfd, number, &seg) == SHALE_OK) {
+        salvage_lost(&r->s, "%s: its records are saved as far as they verify", text);
+        rc = SHALE_OK;
+    }
     bool damaged = rc == SHALE_NOTFOUND || rc == SHALE_MISMATCH || salvage_is_damage(rc);
     if (damaged && salvage_can_open(&r->s, name)) {
         salvage_lost(&r->s, "%s is lost: %s", name, text);

@@ -17,18 +17,6 @@ struct sweep {
     bool cold;
 };
 
-static bool in_version(const struct version *v, uint64_t number)
-{
-    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
-        for (uint32_t i = 0; i < v->level[l].count; i++) {
-            if (v->level[l].tables[i]->info.number == number) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* A temporary file belongs to whoever has its lock. */
 static int unlink_if_unlocked(shale_db *db, const char *name)
 {
@@ -62,7 +50,7 @@ static int sweep_name(void *ctx, const char *name)
         if (tmp) {
             return unlink_if_unlocked(s->db, name);
         }
-        return number < s->below_table && !in_version(s->v, number) ? os_unlink(s->db->dirfd, name)
+        return number < s->below_table && !version_has(s->v, number) ? os_unlink(s->db->dirfd, name)
                                                                     : SHALE_OK;
     }
     if (wal_parse_name(name, &segment)) {

@@ -206,7 +206,9 @@ static int append_record(shale_db *db, struct slice payload, uint32_t count, boo
     atomic_store_explicit(&s->in_flight, end, memory_order_relaxed);
     atomic_thread_fence(memory_order_release); /* in_flight before any byte of the record */
     os_mark(OS_MARK_APPEND);
-    wal_seal(seg, offset, count, seq, payload.data, (uint32_t)payload.size, &header);
+    uint64_t synced = atomic_load_explicit(&s->synced_lsn, memory_order_acquire);
+    uint64_t noted = wal_note_durable(seq, end, synced);
+    wal_seal(seg, offset, count, noted, payload.data, (uint32_t)payload.size, &header);
     int rc = wal_append(seg, offset, &header, payload.data, through_file || !db->write_in_place);
     if (rc != SHALE_OK) {
         return append_undo(db, seg, offset, rc);

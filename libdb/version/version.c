@@ -224,6 +224,18 @@ int version_check(const struct version *v)
     return check_unique(v);
 }
 
+bool version_has(const struct version *v, uint64_t table)
+{
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        for (uint32_t i = 0; i < v->level[l].count; i++) {
+            if (v->level[l].tables[i]->info.number == table) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 int version_check_writable(const struct version *v)
 {
     uint64_t unknown = v->ro_compat & ~MANIFEST_KNOWN_RO_COMPAT;

@@ -71,6 +71,7 @@ struct version *version_ref(struct version *v);
 void version_unref(struct version *v);
 /* Checks that L1.. are sorted and disjoint, numbers unique. SHALE_CORRUPT says what is wrong. */
 int version_check(const struct version *v);
+bool version_has(const struct version *v, uint64_t table);
 /* SHALE_MISMATCH when it uses a feature that allows this library to read only. */
 int version_check_writable(const struct version *v);
 /* Lets v, which nobody else has seen yet, use the tables that `known` has opened already. */

@@ -12,7 +12,10 @@
  */
 #include "wal/segment.h"
 
-#define SEQ_MAX      ((UINT64_C(1) << 56) - 1)
+#define SEQ_BITS     56
+#define SEQ_MAX      ((UINT64_C(1) << SEQ_BITS) - 1)
+#define LAG_MIN      3 /* records stand at multiples of 8 */
+#define LAG_MAX      32
 #define SMALL_RECORD 4096u /* up to this size one pwrite carries the whole record */
 
 static uint64_t record_checksum(const struct wal_segment *seg, uint32_t offset, const struct wal_record *r,
@@ -30,6 +33,35 @@ void wal_seal(const struct wal_segment *seg, uint32_t offset, uint32_t count, ui
     out->count = count;
     out->first_seq = first_seq;
     out->checksum = record_checksum(seg, offset, out, payload);
+}
+
+/* ---- what was durable ---- */
+
+uint64_t wal_note_durable(uint64_t first_seq, uint64_t lsn, uint64_t durable)
+{
+    uint64_t lag = LAG_MIN;
+    if (durable > lsn || durable < wal_lsn(wal_lsn_number(lsn), WAL_FIRST)) {
+        return first_seq;
+    }
+    while ((UINT64_C(1) << lag) < lsn - durable) {
+        lag++;
+    }
+    return first_seq | lag << SEQ_BITS;
+}
+
+static bool lag_valid(uint64_t field)
+{
+    uint64_t lag = field >> SEQ_BITS;
+    return lag == 0 || (lag >= LAG_MIN && lag <= LAG_MAX);
+}
+
+static uint32_t lag_durable(uint64_t field, uint32_t offset)
+{
+    uint64_t back = UINT64_C(1) << (field >> SEQ_BITS);
+    if (field >> SEQ_BITS == 0) {
+        return 0;
+    }
+    return offset - WAL_FIRST > back ? (uint32_t)(offset - back) : WAL_FIRST;
 }
 
 /* ---- writing ---- */
@@ -148,8 +180,10 @@ int wal_read(const struct wal_segment *seg, uint32_t offset, struct wal_view *re
     /* A copy: what is checked is what is used, even if the bytes change under us. */
     memcpy(&h, seg->map + offset, sizeof h);
     const unsigned char *payload = seg->map + offset + sizeof h;
+    uint64_t first_seq = h.first_seq & SEQ_MAX;
     if (h.length > seg->size - offset - sizeof h || h.count == 0 || h.count > WAL_MAX_ENTRIES ||
-        h.count > h.length / 2 || h.first_seq == 0 || h.first_seq > SEQ_MAX - h.count) {
+        h.count > h.length / 2 || first_seq == 0 || first_seq > SEQ_MAX - h.count ||
+        !lag_valid(h.first_seq)) {
         return SHALE_NOTFOUND;
     }
     if (h.checksum != record_checksum(seg, offset, &h, payload)) {
@@ -158,9 +192,23 @@ int wal_read(const struct wal_segment *seg, uint32_t offset, struct wal_view *re
     *rec = (struct wal_view){.offset = offset,
                              .end = (uint32_t)(offset + wal_record_size(h.length)),
                              .count = h.count,
-                             .first_seq = h.first_seq,
+                             .durable = lag_durable(h.first_seq, offset),
+                             .first_seq = first_seq,
                              .payload = slice_make(payload, h.length)};
     return SHALE_OK;
+}
+
+int wal_find(const struct wal_segment *seg, uint32_t from, uint64_t seq, uint64_t most, struct wal_view *rec)
+{
+    for (uint64_t at = from; at + sizeof(struct wal_record) <= seg->size; at += 8) {
+        /* Most of it is none: the checksum of what only looks like one is not worth its time. */
+        uint64_t field = get_u64(seg->map + at + offsetof(struct wal_record, first_seq));
+        if (field >> SEQ_BITS != 0 && (field & SEQ_MAX) > seq && (field & SEQ_MAX) <= most &&
+            wal_read(seg, (uint32_t)at, rec) == SHALE_OK) {
+            return SHALE_OK;
+        }
+    }
+    return SHALE_NOTFOUND;
 }
 
 /* ---- entries ---- */

@@ -218,6 +218,53 @@ out:
     return SHALE_OK;
 }
 
+static int take_salt(struct wal_segment *s, const char *name)
+{
+    struct stat st;
+    size_t got = 0;
+    int rc = os_stat(s->fd, &st);
+    if (rc == SHALE_OK) {
+        rc = os_pread(s->fd, &s->salt, sizeof s->salt, offsetof(struct wal_header, salt), &got);
+    }
+    if (rc != SHALE_OK) {
+        return err_wrap(rc, "%s", name);
+    }
+    s->size = (uint64_t)st.st_size < WAL_MAX_SIZE ? (uint64_t)st.st_size : WAL_MAX_SIZE;
+    return s->size >= WAL_FIRST + sizeof(struct wal_record)
+               ? SHALE_OK
+               : err_set(SHALE_CORRUPT, "%s: the file ends before its first record", name);
+}
+
+int wal_open_damaged(int dirfd, uint32_t number, struct wal_segment **seg)
+{
+    char name[WAL_NAME_SIZE];
+    struct wal_segment *s = base_calloc(1, sizeof *s);
+    if (s == NULL) {
+        return SHALE_NOMEM;
+    }
+    wal_name(number, name);
+    atomic_init(&s->refs, 1);
+    s->fd = -1;
+    s->number = number;
+    int rc = os_open(dirfd, name, O_RDONLY, 0, &s->fd);
+    if (rc == SHALE_OK) {
+        rc = os_lock_try(s->fd, 0, 1, false);
+        rc = rc == SHALE_BUSY ? SHALE_NOTFOUND : rc;
+    }
+    if (rc == SHALE_OK) {
+        rc = take_salt(s, name);
+    }
+    if (rc == SHALE_OK) {
+        rc = map_segment(s, name);
+    }
+    if (rc != SHALE_OK) {
+        wal_unref(s);
+        return rc;
+    }
+    *seg = s;
+    return SHALE_OK;
+}
+
 struct wal_segment *wal_ref(struct wal_segment *seg)
 {
     atomic_fetch_add_explicit(&seg->refs, 1, memory_order_relaxed);

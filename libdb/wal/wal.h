@@ -46,7 +46,7 @@ struct wal_record {
     uint64_t checksum;
     uint32_t length; /* of the payload */
     uint32_t count;
-    uint64_t first_seq;
+    uint64_t first_seq; /* 56 bits; the upper 8: see wal_note_durable */
 };
 _Static_assert(sizeof(struct wal_record) == 24, "doc/format says 24");
 
@@ -115,12 +115,19 @@ int wal_make(int dirfd, const unsigned char uuid[16], uint32_t number, uint64_t 
  * compared. */
 int wal_open(int dirfd, const unsigned char uuid[16], uint32_t number, bool writable,
              struct wal_segment **seg);
+/* For repair: one whose header or size is damaged, read-only. Number and size are the file's, the salt is
+ * taken as it stands: if it is right, records verify. SHALE_NOTFOUND (no text): no such file, or locked. */
+int wal_open_damaged(int dirfd, uint32_t number, struct wal_segment **seg);
 struct wal_segment *wal_ref(struct wal_segment *seg);
 void wal_unref(struct wal_segment *seg); /* the last one unmaps and closes; NULL is fine */
 
 /* Fills in a record header for the payload that is to stand at lsn. */
 void wal_seal(const struct wal_segment *seg, uint32_t offset, uint32_t count, uint64_t first_seq,
               const void *payload, uint32_t length, struct wal_record *out);
+/* first_seq, for wal_seal, with the note that everything in the log before `durable`, an LSN, is so when the
+ * record at `lsn` is written; no note where that is in an earlier segment. Rounded down: kept is a power of
+ * two, how far back. Replay tells rot by it: where nothing verifies before that place, no append was torn. */
+uint64_t wal_note_durable(uint64_t first_seq, uint64_t lsn, uint64_t durable);
 /* Puts header, payload and padding at offset; the caller made sure of the room and holds WRITE. through_file:
  * pwrite instead of stores through the mapping. On failure nothing is published; the caller wipes. */
 int wal_append(struct wal_segment *seg, uint32_t offset, const struct wal_record *header, const void *payload,
@@ -136,11 +143,15 @@ int wal_sync(struct wal_segment *seg);
 struct wal_view {
     uint32_t offset, end; /* end: where the next one would stand */
     uint32_t count;
+    uint32_t durable; /* where what was durable when it was written ended, in this segment; 0: not known */
     uint64_t first_seq;
     struct slice payload;
 };
 /* SHALE_NOTFOUND (no text): no complete, verified record stands at offset (or no room for one). */
 int wal_read(const struct wal_segment *seg, uint32_t offset, struct wal_view *rec);
+/* The first record at or behind `from` that says what was durable and has a sequence number in (seq, most].
+ * SHALE_NOTFOUND (no text). */
+int wal_find(const struct wal_segment *seg, uint32_t from, uint64_t seq, uint64_t most, struct wal_view *rec);
 
 struct wal_entry {
     uint8_t type;            /* WAL_PUT, WAL_DELETE */

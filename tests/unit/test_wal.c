@@ -72,6 +72,36 @@ START_TEST(batch_keeps_its_order)
 }
 END_TEST
 
+/* What is noted is never more than what was said, and at most twice as far back. */
+START_TEST(what_was_durable_is_noted_rounded_down)
+{
+    struct wal_segment *seg = make_and_open(1, WAL_MIN_SIZE);
+    struct wal_record header;
+    struct wal_view rec;
+    struct buf payload = {0};
+    assert_ok(wal_add_entry(&payload, WAL_PUT, text("key"), text("value")));
+    for (uint32_t at = WAL_FIRST; at < WAL_FIRST + 40000; at += 4000) {
+        for (uint32_t durable = WAL_FIRST; durable <= at; durable += 56) {
+            uint64_t noted = wal_note_durable(7, wal_lsn(1, at), wal_lsn(1, durable));
+            wal_seal(seg, at, 1, noted, payload.data, (uint32_t)payload.size, &header);
+            assert_ok(wal_append(seg, at, &header, payload.data, false));
+            assert_ok(wal_read(seg, at, &rec));
+            ck_assert_uint_eq(rec.first_seq, 7);
+            ck_assert(rec.durable <= durable && rec.durable >= WAL_FIRST);
+            ck_assert(at - rec.durable <= 8 || at - rec.durable < 2 * (at - durable));
+        }
+        wal_seal(seg, at, 1, 7, payload.data, (uint32_t)payload.size, &header);
+        assert_ok(wal_append(seg, at, &header, payload.data, false));
+        assert_ok(wal_read(seg, at, &rec));
+        ck_assert_uint_eq(rec.durable, 0);
+    }
+    ck_assert_uint_eq(wal_note_durable(7, wal_lsn(2, WAL_FIRST), wal_lsn(1, WAL_FIRST)), 7);
+    ck_assert_int_eq(wal_find(seg, WAL_FIRST, 0, 10, &rec), SHALE_NOTFOUND);
+    buf_release(&payload);
+    wal_unref(seg);
+}
+END_TEST
+
 START_TEST(segment_is_used_to_its_last_byte)
 {
     struct wal_segment *seg = make_and_open(1, WAL_MIN_SIZE);
@@ -391,6 +421,7 @@ static Suite *make_suite(void)
     Suite *s = suite_create("wal");
     const TTest *const records[] = {records_come_back,
                                     batch_keeps_its_order,
+                                    what_was_durable_is_noted_rounded_down,
                                     segment_is_used_to_its_last_byte,
                                     wiped_record_is_none,
                                     read_only_segment_refuses_writes,
