@@ -15,7 +15,8 @@ const char *fuzz_dir(void)
 {
     if (dir[0] == '\0') {
         const char *tmp = getenv("TMPDIR");
-        (void)snprintf(dir, sizeof dir, "%s/shale-fuzz-XXXXXX", tmp != NULL ? tmp : "/dev/shm");
+        const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+        (void)snprintf(dir, sizeof dir, "%s/shale-fuzz-XXXXXX", tmp != NULL ? tmp : memory);
         fuzz_must(mkdtemp(dir) != NULL && atexit(remove_dir) == 0);
     }
     return dir;
