@@ -45,6 +45,7 @@ static struct life {
     char *dir, *path; /* of the database, of the recorder */
     struct worker worker[MOST_AGENTS];
     unsigned workers, number;
+    bool lazy; /* hardly anything is synced: whole segments are in doubt */
     uint64_t seed;
     struct power_capture *capture;
     char what[128]; /* the moment, for a message */
@@ -325,7 +326,7 @@ static void start(struct worker *w)
 static void tell_open(struct worker *w)
 {
     static const char *const durable[] = {"commit", "interval", "off"};
-    unsigned d = below(&life.seed, 3);
+    unsigned d = life.lazy ? 2 : below(&life.seed, 3);
     w->threads = below(&life.seed, 3) == 0;
     w->durable = d == 0;
     w->interval = d == 1;
@@ -338,10 +339,10 @@ static void tell_open(struct worker *w)
 static void tell_write(struct worker *w)
 {
     static const unsigned sync[] = {0, 2, 20, 100};
-    agent_tell(&w->agent, "power-write %u writers=%u ops=%u sync=%u seed=%llu %s", w->id,
+    agent_tell(&w->agent, "power-write %u writers=%u ops=%u sync=%u seed=%llu %s %s", w->id,
                w->id + 1 == MOST_AGENTS ? LEDGER_WRITERS - w->id : 1, 20 + below(&life.seed, 400),
-               sync[below(&life.seed, 4)], (unsigned long long)prng_next(&life.seed),
-               w->durable ? "durable" : "");
+               life.lazy ? 0 : sync[below(&life.seed, 4)], (unsigned long long)prng_next(&life.seed),
+               w->durable ? "durable" : "", life.lazy ? "lazy" : "");
 }
 
 /* Nobody is in the midst of a call: the recorder would lose count. What was not synced stays in the files as
@@ -419,6 +420,7 @@ static void begin_life(char *dir, const uint64_t content[LEDGER_WRITERS])
         atomic_store(&life.disk->writer[w].acknowledged, content[w]);
         atomic_store(&life.disk->writer[w].durable, content[w]);
     }
+    life.lazy = below(&life.seed, 3) == 0;
     life.workers = 1 + below(&life.seed, MOST_AGENTS);
     for (unsigned i = 0; i < MOST_AGENTS; i++) {
         life.worker[i] = (struct worker){.id = i};

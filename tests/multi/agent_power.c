@@ -73,6 +73,9 @@ static int housekeeping(struct power_loop *l)
     const char *what = "shale_sync";
     int rc;
     look_around(before);
+    if (agent_flag(l->line, "lazy") && r >= 2 && r < 30) {
+        return 0;
+    }
     if (r < 20) {
         rc = shale_sync(l->db);
     } else if (r < 26) {
@@ -108,8 +111,9 @@ static void *write_on(void *ctx)
     return NULL;
 }
 
-/* power-write WRITER [writers=N] [ops=N] [sync=PERCENT] [durable] [seed=N]: commits of N writers, a thread
- * each. durable: what is not marked otherwise is, by the handle's options. */
+/* power-write WRITER [writers=N] [ops=N] [sync=PERCENT] [durable] [lazy] [seed=N]: commits of N writers, a
+ * thread each. lazy: hardly ever a sync or a flush. durable: what is not marked otherwise is, by the handle's
+ * options. */
 static void loop_power(struct agent_self *a, const struct agent_line *line)
 {
     struct power_loop l[POWER_WRITERS];
