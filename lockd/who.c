@@ -15,9 +15,11 @@ int who_append(struct buf *text, const shale_ticket *t)
         (void)strftime(clock, sizeof clock, "%H:%M:%S", &tm);
     }
     uint64_t now = os_wall();
-    int rc = buf_printf(text, "%s (pid %lld)%s since %s (%.1f s)", t->program, (long long)t->pid,
-                        t->stopped ? " (stopped)" : "", clock,
-                        now > t->since_ns ? (double)(now - t->since_ns) / 1e9 : 0.0);
+    const char *state = t->stopped                                       ? " (stopped)"
+                        : os_has_ended(t->pid, t->pid_ns, t->start_time) ? " (ended)"
+                                                                         : "";
+    int rc = buf_printf(text, "%s (pid %lld)%s since %s (%.1f s)", t->program, (long long)t->pid, state,
+                        clock, now > t->since_ns ? (double)(now - t->since_ns) / 1e9 : 0.0);
     if (rc == SHALE_OK && t->label[0] != '\0') {
         rc = buf_printf(text, ", label \"%s\"", t->label);
     }

@@ -257,9 +257,11 @@ static int append_holder(struct buf *text, const struct lockq_who *who)
     }
     uint64_t now = os_wall();
     double held = now > who->since ? (double)(now - who->since) / 1e9 : 0.0;
-    bool stopped = os_is_stopped(who->pid, who->pid_ns, who->start_time);
-    int rc = buf_printf(text, "%s (pid %lld)%s since %s (%.1f s)", who->program, (long long)who->pid,
-                        stopped ? " (stopped)" : "", clock, held);
+    const char *state = os_is_stopped(who->pid, who->pid_ns, who->start_time)  ? " (stopped)"
+                        : os_has_ended(who->pid, who->pid_ns, who->start_time) ? " (ended)"
+                                                                               : "";
+    int rc = buf_printf(text, "%s (pid %lld)%s since %s (%.1f s)", who->program, (long long)who->pid, state,
+                        clock, held);
     if (rc == SHALE_OK && who->label[0] != '\0') {
         rc = buf_printf(text, ", label \"%s\"", who->label);
     }

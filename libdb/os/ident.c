@@ -4,6 +4,7 @@
 #include "os/call.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -22,18 +23,24 @@ bool os_proc_read(const char *path, char *buf, size_t cap)
     return n > 0;
 }
 
-/* Fields 3 (state) and 22 (start time) of a stat line. The name in field 2 may hold blanks and parentheses,
- * so the count starts behind the last one. */
-static bool parse_stat(const char *line, char *state, uint64_t *start_time)
+/* Fields 3, 20 and 22 of a stat line. */
+struct proc_stat {
+    char state;
+    long threads;
+    uint64_t start_time;
+};
+
+/* The name in field 2 may hold blanks and parentheses, so the count starts behind the last one. */
+static bool parse_stat(const char *line, struct proc_stat *s)
 {
     unsigned long long start;
     const char *p = strrchr(line, ')');
     if (p == NULL ||
-        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-               state, &start) != 2) {
+        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
+               &s->state, &s->threads, &start) != 3) {
         return false;
     }
-    *start_time = start;
+    s->start_time = start;
     return true;
 }
 
@@ -45,11 +52,12 @@ static uint64_t own_pid_ns(void)
 
 static void read_self(struct os_identity *id)
 {
-    char line[1024], state;
+    char line[1024];
+    struct proc_stat mine;
     *id = (struct os_identity){.pid = getpid()};
     id->pid_ns = own_pid_ns();
-    if (os_proc_read("/proc/self/stat", line, sizeof line) && !parse_stat(line, &state, &id->start_time)) {
-        id->start_time = 0;
+    if (os_proc_read("/proc/self/stat", line, sizeof line) && parse_stat(line, &mine)) {
+        id->start_time = mine.start_time;
     }
     if (os_proc_read("/proc/self/comm", line, sizeof line)) {
         line[strcspn(line, "\n")] = '\0';
@@ -110,18 +118,38 @@ void os_boot_id(unsigned char id[16])
     }
 }
 
-bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time)
+static bool look_at(int64_t pid, uint64_t pid_ns, struct proc_stat *s)
 {
-    char path[64], line[1024], state;
-    uint64_t start;
+    char path[64], line[1024];
     if (pid <= 0 || pid_ns != os_self()->pid_ns) {
         return false; /* the number means another process here */
     }
     (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-    if (!os_proc_read(path, line, sizeof line) || !parse_stat(line, &state, &start)) {
+    return os_proc_read(path, line, sizeof line) && parse_stat(line, s);
+}
+
+static bool same_process(const struct proc_stat *s, uint64_t start_time)
+{
+    return start_time == 0 || s->start_time == start_time;
+}
+
+/* Nobody may be let see it in /proc; a process whose first thread has ended is a zombie with more threads. */
+bool os_has_ended(int64_t pid, uint64_t pid_ns, uint64_t start_time)
+{
+    struct proc_stat s;
+    if (pid <= 0 || pid > INT32_MAX || pid_ns != os_self()->pid_ns) {
         return false;
     }
-    return (start_time == 0 || start == start_time) && (state == 'T' || state == 't');
+    if (!look_at(pid, pid_ns, &s)) {
+        return kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    }
+    return !same_process(&s, start_time) || (s.state == 'Z' && s.threads <= 1);
+}
+
+bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time)
+{
+    struct proc_stat s;
+    return look_at(pid, pid_ns, &s) && same_process(&s, start_time) && (s.state == 'T' || s.state == 't');
 }
 
 /* Before the kernel's pool is ready, or where the call is filtered, clock, pid and an address must do: what

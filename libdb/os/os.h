@@ -316,6 +316,8 @@ void os_boot_id(unsigned char id[16]);
 /* Is the process stopped (state T or t in /proc)? Only for texts shown to people; false when it cannot be
  * told. */
 bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time);
+/* Has it ended, so that whoever inherited its descriptors has what it held? Only for texts, as well. */
+bool os_has_ended(int64_t pid, uint64_t pid_ns, uint64_t start_time);
 void os_random(void *buf, size_t size); /* getrandom; never fails */
 size_t os_page_size(void);
 unsigned os_cpus(void);

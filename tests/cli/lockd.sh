@@ -238,6 +238,8 @@ h7_killed_lockd_leaves_the_lock_with_the_last_heir() {
     kill -9 "$helper"
     wait "$helper" || :
     status 75 lockd run -n d:job -- true
+    grep -q "is held by lockd (pid $helper) (ended) since" err
+    shows "held by lockd (pid $helper) (ended) since" d:job
     kill -9 "$(cat cmd)"
     await gone "$(cat cmd)"
     status 75 lockd run -n d:job -- true

@@ -257,8 +257,13 @@ START_TEST(a_stopped_process_is_seen_as_such)
     ck_assert(!os_is_stopped(a.pid, ns, 1)); /* another process that had the number once */
     ck_assert(!os_is_stopped(a.pid, ns + 1, 0));
     ck_assert(!os_is_stopped(-1, ns, 0));
+    ck_assert(!os_has_ended(a.pid, ns, 0));
+    ck_assert(os_has_ended(a.pid, ns, 1));
+    ck_assert(!os_has_ended(a.pid, ns + 1, 1)); /* another namespace's number */
     agent_end(&a, SIGKILL);
     ck_assert(!os_is_stopped(a.pid, ns, 0));
+    ck_assert(os_has_ended(a.pid, ns, 0));
+    ck_assert(!os_has_ended(INT64_C(1) << 40, ns, 0));
 }
 END_TEST
 
