@@ -81,7 +81,7 @@ int oneshot_loop(struct lane *l)
         return err_sys("one-shot");
     }
     int status = SHALE_OK;
-    while (status == SHALE_OK && (l->end != OS_NEVER || l->r.ops < share) && os_now() < l->end) {
+    while (status == SHALE_OK && l->r.ops < share && os_now() < l->end) {
         bool get = prng_next(&l->random) % 100 < job->read_percent;
         status = run_one(l, get ? OP_GET : OP_PUT, v);
         prng_next(&l->random); /* what the child drew */

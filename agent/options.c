@@ -259,6 +259,9 @@ int options_parse(struct job *job, int argc, char **argv, bool *done)
     return status;
 }
 
+/* Operations of what ends by the clock; lanes share it out without overflow. */
+#define ENDLESS (UINT64_C(1) << 40)
+
 static unsigned first_set(unsigned a, unsigned b)
 {
     return a != 0 ? a : b != 0 ? b : 1;
@@ -298,7 +301,8 @@ int options_complete(struct job *job)
     job->sequential = job->sequential || (w->flags & W_SEQUENTIAL) != 0;
     job->distribution = job->distribution_set ? job->distribution : w->distribution;
     if (job->ops == 0 && job->workload != NULL) {
-        job->ops = (w->flags & W_FEW) != 0 ? (job->keys + 99) / 100 : job->keys;
+        uint64_t few = (w->flags & W_FEW) != 0 ? (job->keys + 99) / 100 : job->keys;
+        job->ops = job->seconds > 0 && w->shape != FILL ? ENDLESS : few;
     }
     job->live = job->worker < 0 && (job->live || (!job->json && isatty(STDERR_FILENO)));
     values_init(job->compressible);

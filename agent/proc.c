@@ -199,7 +199,7 @@ static int collect_all(const struct job *job, struct child *children, struct res
     struct pollfd *fds = calloc(job->processes, sizeof *fds);
     unsigned left = job->processes;
     int status = fds == NULL ? EX_OSERR : 0;
-    int64_t tick = os_now();
+    int64_t tick = os_now() + BOARD_TICK_NS;
     while (left != 0 && fds != NULL) {
         if (os_now() >= tick) {
             board_tick(job, board, series);
@@ -235,6 +235,7 @@ int proc_run(const struct job *job, struct result *results, struct series *serie
     if (status == 0) {
         atomic_store_explicit(&board->reading, (uint64_t)job->processes * job->threads - 1,
                               memory_order_relaxed);
+        board_tick(job, board, series); /* nothing is done yet */
         status = start_all(job, fd, children, &started);
     }
     if (status == 0) {

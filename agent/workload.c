@@ -67,10 +67,9 @@ static enum op choose_op(struct lane *l)
 static int mix_loop(struct lane *l)
 {
     uint64_t share = lane_share(l, l->job->ops), done = 0;
-    bool timed = l->end != OS_NEVER;
     int status = SHALE_OK;
     int64_t now = os_now();
-    for (uint64_t i = 0; status == SHALE_OK && (timed || l->r.ops < share) && !over(l, now); i++) {
+    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, now); i++) {
         int64_t since = due(l, i, now);
         enum op op = choose_op(l);
         if (over(l, since)) {
