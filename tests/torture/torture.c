@@ -178,12 +178,13 @@ static void inspect(struct torture *t, bool nobody)
     check(t, "check-all", "");
 }
 
-static void phase(struct torture *t)
+/* Its pace, and how long it is to be. */
+static int64_t plan(struct torture *t)
 {
-    int64_t now = os_now(), left = t->end - now, tick = now;
+    int64_t left = t->end - os_now(), most = (t->end - t->start) / 4;
     int64_t length = (int64_t)(2000 + torture_dice(t, 18000)) * 1000000;
     length = length > left ? left : length;
-    length = length > (t->end - t->start) / 4 ? (t->end - t->start) / 4 : length;
+    length = length > most ? most : length;
     cast(t);
     t->kill_ms = some_ms(t, 80, 20);
     t->stop_ms = some_ms(t, 60, 20);
@@ -196,17 +197,11 @@ static void phase(struct torture *t)
         "phase %u: %u processes, %.1f s, kills %u ms, stops %u ms, all at once %u ms, full disks %u ms%s%s",
         t->phases, t->count, (double)length / 1e9, t->kill_ms, t->stop_ms, t->at_once_ms, t->full_ms,
         t->full ? ", some see a full disk" : "", t->breaks ? ", syncs fail" : "");
-    for (unsigned i = 0; i < t->count; i++) {
-        victim_start(t, i);
-    }
-    while ((now = os_now()) < tick + length) {
-        static int64_t before;
-        torture_watch(t);
-        torment(t, before != 0 && now - before < 100000000 ? (now - before) / 1000000 : TICK_NS / 1000000);
-        before = now;
-        os_nap(TICK_NS);
-    }
-    settle(t);
+    return length;
+}
+
+static void end_phase(struct torture *t)
+{
     bool killed = torture_chance(t, 60), writers_only = killed && torture_chance(t, 30);
     if (killed) {
         victims_kill(t, writers_only);
@@ -222,6 +217,21 @@ static void phase(struct torture *t)
     if (t->renew || torture_chance(t, 8)) {
         begin_anew(t);
     }
+}
+
+static void phase(struct torture *t)
+{
+    int64_t length = plan(t), now = os_now(), before = now, end = now + length;
+    for (unsigned i = 0; i < t->count; i++) {
+        victim_start(t, i);
+    }
+    for (; (now = os_now()) < end; before = now) {
+        torture_watch(t);
+        torment(t, now - before < 100000000 ? (now - before) / 1000000 : TICK_NS / 1000000);
+        os_nap(TICK_NS);
+    }
+    settle(t);
+    end_phase(t);
 }
 
 START_TEST(nothing_is_ever_broken)
