@@ -222,7 +222,6 @@ static void let_go(struct hold *h)
 static int start_keeper(struct hold *h)
 {
     sigset_t old;
-    (void)signal(SIGPIPE, SIG_IGN);
     end_signals(&old);
     pid_t keeper = pipe2(h->ready, O_CLOEXEC) == 0 ? fork() : -1;
     if (keeper == 0) {
@@ -358,7 +357,6 @@ int cmd_drop(int argc, char **argv)
     if (errno != 0 || r.rest[0][0] < '0' || r.rest[0][0] > '9' || *end != '\0') {
         return usage_error("drop: %s is no number", r.rest[0]);
     }
-    (void)signal(SIGPIPE, SIG_IGN);
     int rc = open_queue_dir(r.target.dir, &queue_dir);
     if (rc == SHALE_NODB) {
         complain("%s", shale_errmsg()); /* it begins with the directory */

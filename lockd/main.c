@@ -1,6 +1,7 @@
 /* main.c - lockd: locks between processes for shell scripts. */
 #include "lockd.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +94,8 @@ int main(int argc, char **argv)
     } commands[] = {{"drop", cmd_drop}, {"hold", cmd_hold},     {"lock", cmd_lock},     {"path", cmd_path},
                     {"run", cmd_run},   {"status", cmd_status}, {"unlock", cmd_unlock}, {"wait", cmd_wait}};
 
-    (void)os_fill_standard(); /* or a pipe, an event, a door would be what we print to */
+    (void)signal(SIGPIPE, SIG_IGN); /* nobody reads what we say: no reason to leave CMD alone */
+    (void)os_fill_standard();       /* or a pipe, an event, a door would be what we print to */
     if (argc < 2) {
         return usage_error("a command is needed");
     }

@@ -141,6 +141,20 @@ nothing_is_printed_into_a_file_of_ours() {
 }
 number_of() { lockd status --json "$1" | sed -n 's/^{"holder":true.*"number":\([0-9]*\),.*/\1/p'; }
 
+# Whoever read stderr has gone: CMD runs all the same, under the lock, with SIGPIPE as it should be.
+nobody_to_tell_is_no_reason_to_end() {
+    mkdir d
+    mkfifo pipe
+    exec 8<>pipe
+    exec 9>pipe
+    exec 8>&-
+    got=0
+    "$LOCKD" run -v d:job -- sh -c ': >ran; kill -PIPE $$' 2>&9 || got=$?
+    exec 9>&-
+    same 141 "$got"
+    [ -e ran ]
+}
+
 # What another process says must not reach a terminal as a control sequence, or as a line of its own.
 control_characters_are_not_printed() {
     mkdir d
@@ -185,7 +199,7 @@ EOF
 }
 
 for name in exit_status_is_the_commands usage_errors_are_64 help_page_and_completions_name_the_same \
-    status_of_no_directory_and_no_permission no_process_left_is_71 nothing_is_printed_into_a_file_of_ours \
+    status_of_no_directory_and_no_permission no_process_left_is_71 nothing_is_printed_into_a_file_of_ours nobody_to_tell_is_no_reason_to_end \
     control_characters_are_not_printed json_is_utf8_whatever_the_label; do
     run "$name"
 done
