@@ -21,7 +21,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { ENTRIES = 48, PATIENCE_MS = 5000, IMPATIENCE_MS = 20 };
+enum { ENTRIES = 48, PATIENCE_MS = 5000, IMPATIENCE_MS = 3 };
 
 static char dir[PATH_MAX];
 

@@ -165,7 +165,7 @@ static void run_reader(uint64_t me)
 
 START_TEST(what_is_visible_is_there_and_what_is_found_is_whole)
 {
-    uint64_t n = test_times(400000, 20000000), looks = 0, early = 0;
+    uint64_t n = test_times(200000, 20000000), looks = 0, early = 0;
     pid_t pid[READERS + 1];
     dir = scratch_dir("litmus");
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
