@@ -109,9 +109,12 @@ static int leave_clean(shale_db *db)
     if (rc != SHALE_OK) {
         return rc;
     }
+    os_mark(OS_MARK_CLOSE);
     atomic_store(&s->sync_due, 0);
     if (clean_sum(db, s, &sum) == SHALE_OK) { /* else the next open recovers */
+        os_mark(OS_MARK_CLOSE);
         atomic_store(&s->clean, sum);
+        os_mark(OS_MARK_CLOSE);
     }
     return SHALE_OK;
 }
@@ -126,6 +129,7 @@ int db_mark_clean(shale_db *db)
         os_mark(OS_MARK_CLOSE);
         rc = leave_clean(db);
         (void)os_unlock(db->live_fd, OS_LIVE_BYTE, 1); /* before OPEN: the next opener must find nobody */
+        os_mark(OS_MARK_CLOSE);
     }
     os_role_unlock(&db->roles, OS_ROLE_OPEN);
     return rc;

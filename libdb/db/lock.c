@@ -142,7 +142,9 @@ int db_write_repair(shale_db *db)
     if (rc == SHALE_OK) {
         rc = mem_insert_record(mem, &rec);
         if (rc == SHALE_OK) {
+            os_mark(OS_MARK_PUBLISH);
             atomic_store_explicit(&s->wal_end, wal_lsn(mem->seg->number, rec.end), memory_order_release);
+            os_mark(OS_MARK_PUBLISH);
             uint64_t last = rec.first_seq + rec.count - 1;
             if (last > atomic_load_explicit(&s->visible_seq, memory_order_relaxed)) {
                 atomic_store_explicit(&s->visible_seq, last, memory_order_release);
@@ -151,10 +153,12 @@ int db_write_repair(shale_db *db)
     } else if (rc == SHALE_NOTFOUND) {
         rc = wal_wipe(mem->seg, wal_lsn_offset(lsn));
         if (rc == SHALE_OK) {
+            os_mark(OS_MARK_APPEND);
             atomic_store_explicit(&s->wal_end, lsn, memory_order_release);
         }
     }
     if (rc == SHALE_OK) {
+        os_mark(OS_MARK_PUBLISH);
         atomic_store_explicit(&s->in_flight, 0, memory_order_release);
         DB_COUNT(db, repairs, 1);
     }

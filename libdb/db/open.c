@@ -225,7 +225,9 @@ static int open_alone(shale_db *db)
         return rc;
     }
     if (rc == SHALE_OK && db_is_warm(db, manifest)) {
+        os_mark(OS_MARK_OPEN);
         atomic_store(&db->state_map.state->clean, 0);
+        os_mark(OS_MARK_OPEN);
         db->state = db->state_map.state;
         return SHALE_OK;
     }

@@ -75,6 +75,7 @@ static int complete_segment(shale_db *db, uint32_t number, bool found)
     os_mark(OS_MARK_PREPARE);
     if (rc == SHALE_OK) {
         state_raise(&db->state->ready, number);
+        os_mark(OS_MARK_PREPARE);
     }
     mem_unref(mem);
     wal_unref(seg);

@@ -119,7 +119,9 @@ static int sync_segment(shale_db *db, uint32_t number, bool *tried)
     if (rc == SHALE_OK) {
         rc = check_names(db, mem->seg);
     } else {
+        os_mark(OS_MARK_SYNC);
         state_raise(&db->state->panic, number);
+        os_mark(OS_MARK_SYNC);
     }
     mem_unref(mem);
     return rc;
@@ -198,10 +200,12 @@ static int sync_now(shale_db *db)
     }
     os_mark(OS_MARK_SYNC);
     state_raise(&s->synced_lsn, target);
+    os_mark(OS_MARK_SYNC);
     state_raise(&s->synced_seq, seq);
     uint64_t before = atomic_load_explicit(&s->durable_synced, memory_order_relaxed);
     note_group(s, commits > before ? commits - before : 1);
     state_raise(&s->durable_synced, commits);
+    os_mark(OS_MARK_SYNC);
     note_duration(s, os_now() - start);
     return SHALE_OK;
 }
@@ -221,6 +225,7 @@ static int sync_in_turn(shale_db *db, uint64_t lsn, bool durable_commit, bool *h
         rc = sync_now(db);
     }
     os_role_unlock(&db->roles, OS_ROLE_SYNC);
+    os_mark(OS_MARK_SYNC);
     state_wake(&db->state->sync_word, &db->state->sync_asleep);
     return rc;
 }
@@ -330,6 +335,7 @@ int db_sync_due(shale_db *db, bool now)
     uint64_t due = atomic_load_explicit(&s->sync_due, memory_order_acquire);
     if (due != 0 && (now || (uint64_t)os_now() >= due) &&
         atomic_compare_exchange_strong(&s->sync_due, &due, 0)) {
+        os_mark(OS_MARK_SYNC);
         return db_sync(db, atomic_load_explicit(&s->wal_end, memory_order_acquire), false, &forever);
     }
     if (now) {

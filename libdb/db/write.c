@@ -164,6 +164,7 @@ static int append_undo(shale_db *db, struct wal_segment *seg, uint32_t offset, i
         return err_wrap(SHALE_PANIC,
                         "%s: a write failed half way, the commit's fate is open: close and reopen", db->path);
     }
+    os_mark(OS_MARK_APPEND);
     atomic_store_explicit(&db->state->in_flight, 0, memory_order_release);
     return status;
 }
@@ -190,6 +191,7 @@ static int publish(shale_db *db, struct slice payload, uint32_t offset, uint64_t
     atomic_store_explicit(&s->visible_seq, first_seq + count - 1, memory_order_release);
     os_mark(OS_MARK_PUBLISH);
     atomic_store_explicit(&s->in_flight, 0, memory_order_release);
+    os_mark(OS_MARK_PUBLISH);
     return SHALE_OK;
 }
 

@@ -304,12 +304,15 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
     int64_t now = os_now();
     os_mark(OS_MARK_QUEUE);
     lockq_raise(&slot->served, w->number);
+    os_mark(OS_MARK_QUEUE);
     atomic_store(&slot->turn_end, lock->turn_ns != 0 ? (uint64_t)(now + lock->turn_ns) : 0);
+    os_mark(OS_MARK_QUEUE);
     atomic_store(&slot->owner, lock->turn_ns != 0 ? lock->owner : 0);
     grant(w->q, lock, now, claim);
     os_mark(OS_MARK_QUEUE);
     lockq_step(slot, LEFT, w->number);
     lockq_ticket_free(w->q, w->index, w->number, ticket);
+    os_mark(OS_MARK_QUEUE);
     if ((lock->turn_ns != 0 || !lock->exclusive) && !queue_empty(slot)) {
         lockq_wake_next(w->q, slot);
     }

@@ -87,8 +87,10 @@ static void store(struct lockq *q, const struct lockq_lock *lock, struct lockq_r
     if (BASE_UNLIKELY(atomic_load_explicit(&r->token, RELAXED) != token)) {
         (void)atomic_exchange_explicit(&r->number, 0, memory_order_acq_rel); /* before the identity changes */
         store_identity(lock, r);
+        os_mark(OS_MARK_QUEUE);
         atomic_store_explicit(&r->token, token, RELAXED);
     }
+    os_mark(OS_MARK_QUEUE);
     atomic_store_explicit(&r->since, since, memory_order_release); /* behind the 0 */
     atomic_store_explicit(&r->number, number, memory_order_release);
 }

@@ -67,6 +67,7 @@ static uint32_t take(struct mem_index *m, uint64_t size)
     /* Before anything is filled in, also for the compiler: a killed writer's stores are all there, in program
      * order. */
     atomic_signal_fence(memory_order_seq_cst);
+    os_mark(OS_MARK_INSERT);
     return end;
 }
 
@@ -206,6 +207,7 @@ static int push_version(struct mem_index *m, struct mem_node *n, uint64_t seq, u
     *mem_version_at(m, ref) = v;
     os_mark(OS_MARK_INSERT);
     atomic_store_explicit(&n->versions, ref, memory_order_release);
+    os_mark(OS_MARK_INSERT);
     return SHALE_OK;
 }
 
@@ -237,6 +239,7 @@ static int link_node(struct mem_index *m, struct mem_splice *p, const struct mem
         atomic_store_explicit(mem_link(m, p->prev[level], level), ref, memory_order_release);
         p->prev[level] = ref;
     }
+    os_mark(OS_MARK_INSERT);
     return SHALE_OK;
 }
 
@@ -274,6 +277,7 @@ static int insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t 
     if (mem_room(m) != before) {
         count(&mem_header(m)->entries);
         if (node == 0) {
+            os_mark(OS_MARK_INSERT);
             count(&mem_header(m)->keys);
         }
     }
