@@ -51,7 +51,7 @@ static int sweep_name(void *ctx, const char *name)
             return unlink_if_unlocked(s->db, name);
         }
         return number < s->below_table && !version_has(s->v, number) ? os_unlink(s->db->dirfd, name)
-                                                                    : SHALE_OK;
+                                                                     : SHALE_OK;
     }
     if (wal_parse_name(name, &segment)) {
         return is_old_segment(s, segment) ? os_unlink(s->db->dirfd, name) : SHALE_OK;
