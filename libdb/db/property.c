@@ -199,8 +199,10 @@ int shale_property(shale_db *db, const char *name, char *buf, size_t cap, size_t
             *need = text.size;
         }
         size_t n = text.size < cap ? text.size : cap == 0 ? 0 : cap - 1;
+        if (n != 0) {
+            memcpy(buf, text.data, n); /* an empty text has no data */
+        }
         if (cap != 0) {
-            memcpy(buf, text.data, n);
             buf[n] = '\0';
         }
         if (text.size >= cap) {

@@ -89,6 +89,25 @@ START_TEST(properties_are_text_and_tell_the_room_they_need)
 }
 END_TEST
 
+/* A read-only handle that replays a log without records has no memtable to tell of. */
+START_TEST(property_may_be_an_empty_text)
+{
+    shale_options o = small_options();
+    char path[PATH_MAX], text[64] = "x";
+    size_t need = 1;
+    put(db, "k", "v");
+    assert_ok(shale_flush(db));
+    assert_ok(shale_close(db));
+    snprintf(path, sizeof path, "%s/STATE", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    o.readonly = true;
+    db = open_with(dir, &o);
+    assert_ok(shale_property(db, "memtables", text, sizeof text, &need));
+    ck_assert_uint_eq(need, 0);
+    ck_assert_str_eq(text, "");
+}
+END_TEST
+
 START_TEST(approximate_size_follows_the_data)
 {
     uint64_t all = 0, half = 0, none = 99, mem = 0;
@@ -494,6 +513,7 @@ static Suite *suite(void)
     tcase_add_test(t, stat_counts_what_was_done);
     tcase_add_test(t, stat_writes_no_more_than_the_caller_has_room_for);
     tcase_add_test(t, properties_are_text_and_tell_the_room_they_need);
+    tcase_add_test(t, property_may_be_an_empty_text);
     tcase_add_test(t, approximate_size_follows_the_data);
     tcase_add_test(t, wait_change_wakes_for_any_writer);
     tcase_add_test(t, interrupt_ends_every_wait);
