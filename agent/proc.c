@@ -192,7 +192,7 @@ static int next_event(const struct job *job, const struct child *children, struc
     return -1;
 }
 
-/* Results as they come, and the board in between. Where one has failed, none goes on writing for its sake. */
+/* Results as they come, and the board in between. Where one has failed, all end. */
 static int collect_all(const struct job *job, struct child *children, struct result *results,
                        struct board *board, struct series *series)
 {
@@ -214,7 +214,7 @@ static int collect_all(const struct job *job, struct child *children, struct res
         if (results[i].status != 0 && status == 0) {
             board_line_end(job);
             status = complain(job, results[i].status, "process %d: %s", i + 1, results[i].text);
-            atomic_store_explicit(&board->reading, 0, memory_order_relaxed);
+            atomic_store_explicit(&board->stop, true, memory_order_relaxed);
         }
     }
     board_tick(job, board, series);

@@ -46,9 +46,10 @@ static int64_t due(const struct lane *l, uint64_t i, int64_t now)
     return at;
 }
 
-static bool over(const struct lane *l, int64_t now)
+/* The time is up, or another worker has failed; so many operations were done. */
+static bool over(const struct lane *l, uint64_t done, int64_t now)
 {
-    return now >= l->end;
+    return done != 0 && (now >= l->end || atomic_load_explicit(&l->board->stop, memory_order_relaxed));
 }
 
 static enum op choose_op(struct lane *l)
@@ -69,10 +70,10 @@ static int mix_loop(struct lane *l)
     uint64_t share = lane_share(l, l->job->ops), done = 0;
     int status = SHALE_OK;
     int64_t now = os_now();
-    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, now); i++) {
+    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, i, now); i++) {
         int64_t since = due(l, i, now);
         enum op op = choose_op(l);
-        if (over(l, since)) {
+        if (over(l, i, since)) {
             break;
         }
         status = step_run(l, op, &done);
@@ -85,17 +86,18 @@ static int mix_loop(struct lane *l)
 /* The one that overwrites until the others are done. */
 static int writer_loop(struct lane *l)
 {
-    uint64_t done = 0, i = 0;
+    uint64_t done = 0;
     int status = SHALE_OK;
     int64_t now = os_now();
-    while (status == SHALE_OK && !over(l, now) &&
-           atomic_load_explicit(&l->board->reading, memory_order_relaxed) != 0) {
-        int64_t since = due(l, i++, now);
-        if (over(l, since)) {
+    bool reading = true;
+    for (uint64_t i = 0; status == SHALE_OK && reading && !over(l, i, now); i++) {
+        int64_t since = due(l, i, now);
+        if (over(l, i, since)) {
             break;
         }
         status = step_run(l, OP_PUT, &done);
         now = status == SHALE_OK ? lane_note(l, WRITES, since, done) : now;
+        reading = atomic_load_explicit(&l->board->reading, memory_order_relaxed) != 0;
     }
     return status;
 }
@@ -116,10 +118,10 @@ static int fill_loop(struct lane *l)
     uint64_t share = lane_share(l, job->ops < job->keys ? job->ops : job->keys);
     int status = SHALE_OK;
     int64_t now = os_now();
-    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, now); i++) {
+    for (uint64_t i = 0; status == SHALE_OK && l->r.ops < share && !over(l, i, now); i++) {
         uint64_t n = share - l->r.ops < job->batch ? share - l->r.ops : job->batch;
         int64_t since = due(l, i, now);
-        if (over(l, since)) {
+        if (over(l, i, since)) {
             break;
         }
         status = step_fill(l, l->r.ops, n);
@@ -158,7 +160,7 @@ static int scan_once(struct lane *l, bool check, uint64_t *entries)
         }
         if (++*entries % SCAN_STRETCH == 0) {
             now = lane_note(l, READS, now, SCAN_STRETCH);
-            if (over(l, now)) {
+            if (over(l, *entries, now)) {
                 break;
             }
         }

@@ -179,6 +179,26 @@ every_driver_keeps_what_it_is_given() {
     done
 }
 
+# ... whichever it is: the one that writes goes on only for those that read.
+a_worker_that_dies_ends_the_run() {
+    agent fill db --keys 1000 >/dev/null
+    for victim in 1 2; do
+        timeout 60 "$AGENT" mp-mixed db --keys 1000 --ops 1000000M --procs 3 >out 2>err &
+        run=$!
+        parent=
+        for _ in $(seq 600); do
+            [ -n "$parent" ] || parent=$(pgrep -P "$run" || true)
+            if [ -n "$parent" ] && [ "$(pgrep -cP "$parent")" -eq 3 ]; then break; fi
+            sleep 0.05
+        done
+        kill -KILL "$(pgrep -P "$parent" | sed -n "${victim}p")"
+        status=0
+        wait "$run" || status=$?
+        same 70 "$status"
+        grep -q "process $victim: killed by signal 9" err
+    done
+}
+
 what_a_store_cannot_do_is_said() {
     status 69 agent fill db --driver lmdb --sync interval
     grep -q 'lmdb: syncs each commit or none' err
@@ -217,6 +237,7 @@ run_with jq an_operation_is_timed_from_when_it_was_due
 run_with jq histograms_and_series_hold_all_operations
 run_with jq who_does_not_wait_asks_again
 run_with jq every_driver_keeps_what_it_is_given
+run_with pgrep a_worker_that_dies_ends_the_run
 run what_a_store_cannot_do_is_said
 run usage_and_missing_directory
 finish
