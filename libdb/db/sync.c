@@ -305,21 +305,26 @@ int db_sync(shale_db *db, uint64_t lsn, bool durable_commit, const struct os_wai
     return SHALE_OK;
 }
 
-static void note_debt(shale_db *db)
+/* Due no later than this handle has promised: who noted the debt that is there may have promised less, or
+ * have another clock. */
+static bool note_debt(shale_db *db)
 {
-    uint64_t nothing = 0, when = (uint64_t)os_now() + (uint64_t)db->options.sync_interval_ms * 1000000;
-    if (atomic_compare_exchange_strong(&db->state->sync_due, &nothing, when)) {
-        db_wake_work(db);
+    uint64_t when = (uint64_t)os_now() + (uint64_t)db->options.sync_interval_ms * 1000000;
+    uint64_t due = atomic_load_explicit(&db->state->sync_due, memory_order_acquire);
+    while (due == 0 || due > when) {
+        if (atomic_compare_exchange_strong(&db->state->sync_due, &due, when)) {
+            db_wake_work(db);
+            return true;
+        }
     }
+    return false;
 }
 
 void db_owe_sync(shale_db *db)
 {
     struct state *s = db->state;
     state_raise(&db->owed_lsn, atomic_load_explicit(&s->wal_end, memory_order_acquire));
-    if (atomic_load_explicit(&s->sync_due, memory_order_relaxed) == 0) {
-        note_debt(db);
-    } else {
+    if (!note_debt(db)) {
         (void)db_sync_due(db, false); /* without maintenance threads, the next call pays */
     }
 }
@@ -342,7 +347,7 @@ int db_sync_due(shale_db *db, bool now)
         return db_sync(db, owed, false, &forever);
     }
     if (due == 0 && owed != 0 && durable_lsn(db) < owed && db_panic(db) == SHALE_OK) {
-        note_debt(db);
+        (void)note_debt(db);
     }
     return SHALE_OK;
 }

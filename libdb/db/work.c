@@ -17,7 +17,7 @@
 #define IDLE_NS        1000000000
 #define SWEEP_NS       (INT64_C(30) * 1000000000)
 #define POPULATE_STEP  UINT64_C(65536)
-#define RETRY_SPACE_NS (INT64_C(1) * 1000000000)
+#define RETRY_SPACE_NS UINT64_C(1000000000)
 
 void db_wake_work(shale_db *db)
 {
@@ -86,11 +86,12 @@ static int work_flush(shale_db *db)
     return rc;
 }
 
-/* After ENOSPC: again only after a while, so that a full disk is not hammered. */
+/* After ENOSPC: again only after a while, so that a full disk is not hammered. A time to come is of another
+ * time namespace, or noise: nobody rests until then. */
 static bool resting(const shale_db *db)
 {
     uint64_t since = atomic_load_explicit(&db->state->no_space, memory_order_relaxed);
-    return since != 0 && os_now() - (int64_t)since < RETRY_SPACE_NS;
+    return since != 0 && (uint64_t)os_now() - since < RETRY_SPACE_NS;
 }
 
 int db_work_one(shale_db *db, unsigned what, uint64_t *bytes)

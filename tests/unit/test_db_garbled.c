@@ -142,6 +142,37 @@ START_TEST(an_index_with_overwritten_keys_is_made_a_table)
 }
 END_TEST
 
+/* CLOCK_MONOTONIC of another container may be ahead by any time. */
+#define A_YEAR UINT64_C(31536000000000000)
+
+START_TEST(h9_lack_of_space_in_times_to_come_stops_no_work)
+{
+    static char value[100000];
+    atomic_store(&db->state->no_space, (uint64_t)os_now() + A_YEAR);
+    for (unsigned i = 0; i < 20 && STAT(db, flushes) == 0; i++) {
+        assert_ok(shale_put(db, "fill", 4, value, sizeof value, 0));
+    }
+    ck_assert_uint_gt(STAT(db, flushes), 0);
+    ck_assert_uint_eq(STAT(db, stalls), 0); /* a stalled writer would have flushed all the same */
+}
+END_TEST
+
+START_TEST(h9_a_debt_noted_by_another_clock_is_paid_in_time)
+{
+    shale_db *other = NULL;
+    shale_options o = small_options();
+    o.durable = SHALE_DURABLE_INTERVAL;
+    o.sync_interval_ms = 50;
+    assert_ok(shale_open(dir, &o, &other));
+    atomic_store(&db->state->sync_due, (uint64_t)os_now() + A_YEAR);
+    put(other, "k", "v");
+    ck_assert_uint_le(atomic_load(&db->state->sync_due), (uint64_t)os_now() + 50000000);
+    ck_assert_uint_ne(atomic_load(&db->state->sync_due), 0);
+    assert_ok(shale_close(other));
+    ck_assert_uint_ge(atomic_load(&db->state->synced_lsn), atomic_load(&db->state->wal_end));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_garbled");
@@ -155,6 +186,8 @@ static Suite *suite(void)
     tcase_add_test(t, no_segment_is_made_for_a_record_that_cannot_be);
     tcase_add_test(t, an_index_that_lost_an_entry_is_not_made_a_table);
     tcase_add_test(t, an_index_with_overwritten_keys_is_made_a_table);
+    tcase_add_test(t, h9_lack_of_space_in_times_to_come_stops_no_work);
+    tcase_add_test(t, h9_a_debt_noted_by_another_clock_is_paid_in_time);
     suite_add_tcase(s, t);
     return s;
 }
