@@ -29,14 +29,14 @@ enum { MOST_AGENTS = 3, MOMENTS = 14, IMAGES = 12 };
 /* What a killed or finished test leaves behind for the count. */
 struct counts {
     _Atomic uint64_t images, moments, parked, killed, readonly, uncertain_names, uncertain_pages, lives;
-    _Atomic uint64_t syncs, dir_syncs, passed[OS_MARK_COUNT];
+    _Atomic uint64_t syncs, dir_syncs, failed, passed[OS_MARK_COUNT];
 };
 static struct counts *counts;
 
 struct worker {
     struct agent agent;
     unsigned id;
-    bool here, open, busy, durable, interval, threads;
+    bool here, open, busy, durable, interval, threads; /* threads: more than one */
 };
 
 static struct life {
@@ -45,7 +45,8 @@ static struct life {
     char *dir, *path; /* of the database, of the recorder */
     struct worker worker[MOST_AGENTS];
     unsigned workers, number;
-    bool lazy; /* hardly anything is synced: whole segments are in doubt */
+    bool lazy;    /* hardly anything is synced: whole segments are in doubt */
+    bool failing; /* an fdatasync goes wrong now and then */
     uint64_t seed;
     struct power_capture *capture;
     char what[128]; /* the moment, for a message */
@@ -122,7 +123,7 @@ static void write_image(shale_db *db, uint64_t found[LEDGER_WRITERS], struct pow
     if (rc != SHALE_OK) {
         WRONG(mood, seed, "shale_verify: %s: %s", shale_errname(rc), shale_errmsg());
     }
-    if (ledger_write(db, 0, ++found[0], SHALE_SYNC, false, err) != 0) {
+    if (ledger_write(db, 0, ++found[0], SHALE_SYNC, false, err) != SHALE_OK) {
         WRONG(mood, seed, "%s", err);
     }
     rc = shale_close(db);
@@ -327,22 +328,23 @@ static void tell_open(struct worker *w)
 {
     static const char *const durable[] = {"commit", "interval", "off"};
     unsigned d = life.lazy ? 2 : below(&life.seed, 3);
-    w->threads = below(&life.seed, 3) == 0;
+    unsigned threads = below(&life.seed, 3) == 0;
+    w->threads = threads != 0 || w->id + 1 == MOST_AGENTS;
     w->durable = d == 0;
     w->interval = d == 1;
     agent_tell(
         &w->agent,
         "open %s memtable_bytes=262144 l0_compact=2 max_sealed=%u durable=%s sync_interval_ms=5 threads=%u",
-        life.dir, 2 + below(&life.seed, 3), durable[d], (unsigned)w->threads);
+        life.dir, 2 + below(&life.seed, 3), durable[d], threads);
 }
 
 static void tell_write(struct worker *w)
 {
     static const unsigned sync[] = {0, 2, 20, 100};
-    agent_tell(&w->agent, "power-write %u writers=%u ops=%u sync=%u seed=%llu %s %s", w->id,
+    agent_tell(&w->agent, "power-write %u writers=%u ops=%u sync=%u seed=%llu %s %s %s", w->id,
                w->id + 1 == MOST_AGENTS ? LEDGER_WRITERS - w->id : 1, 20 + below(&life.seed, 400),
                life.lazy ? 0 : sync[below(&life.seed, 4)], (unsigned long long)prng_next(&life.seed),
-               w->durable ? "durable" : "", life.lazy ? "lazy" : "");
+               w->durable ? "durable" : "", life.lazy ? "lazy" : "", life.failing ? "failing" : "");
 }
 
 /* Nobody is in the midst of a call: the recorder would lose count. What was not synced stays in the files as
@@ -388,12 +390,20 @@ static void put_to_work(void)
             start(w);
         }
         if (w->open && below(&life.seed, 8) == 0) {
-            agent_must(&w->agent, "power-close %s", w->interval ? "interval" : "");
+            const char *text = agent_ask(&w->agent, "power-close %s", w->interval ? "interval" : "");
+            ck_assert_msg(strncmp(text, "ok", 2) == 0 || life.failing, "close: %s", text);
             w->open = false;
         }
         any_open = any_open || w->open;
     }
-    if (planned != NULL) {
+    if (planned != NULL && life.failing && planned->open && below(&life.seed, 2) == 0) {
+        unsigned n = 1 + below(&life.seed, 12);
+        bool dies = !planned->threads && below(&life.seed, 3) == 0;
+        agent_must(&planned->agent, dies ? "call-at %u die FDATASYNC" : "errno-at FDATASYNC %u 5", n);
+        snprintf(life.what, sizeof life.what, "agent %u %s fdatasync %u", planned->id,
+                 dies ? "killed in a failing" : "failed by", n);
+        give_work(planned);
+    } else if (planned != NULL) {
         parks = make_plan(planned);
         give_work(planned);
     }
@@ -421,6 +431,7 @@ static void begin_life(char *dir, const uint64_t content[LEDGER_WRITERS])
         atomic_store(&life.disk->writer[w].durable, content[w]);
     }
     life.lazy = below(&life.seed, 3) == 0;
+    life.failing = below(&life.seed, 2) == 0;
     life.workers = 1 + below(&life.seed, MOST_AGENTS);
     for (unsigned i = 0; i < MOST_AGENTS; i++) {
         life.worker[i] = (struct worker){.id = i};
@@ -437,6 +448,7 @@ static void end_life(void)
     }
     atomic_fetch_add(&counts->syncs, atomic_load(&life.disk->syncs));
     atomic_fetch_add(&counts->dir_syncs, atomic_load(&life.disk->dir_syncs));
+    atomic_fetch_add(&counts->failed, atomic_load(&life.disk->failed));
     atomic_fetch_add(&counts->lives, 1);
     power_close(life.disk);
     ck_assert_int_gt(asprintf(&store, "%s.store", life.path), 0);
@@ -500,10 +512,10 @@ START_TEST(enough_was_at_stake)
         (unsigned long long)counts->lives, (unsigned long long)counts->parked,
         (unsigned long long)counts->killed, (unsigned long long)counts->readonly);
     printf("at a moment: %.1f pages and %.1f changes of names not synced; %llu syncs of files, %llu of the "
-           "directory\n",
+           "directory, %llu syncs failed\n",
            (double)counts->uncertain_pages / (double)(counts->moments + 1),
            (double)counts->uncertain_names / (double)(counts->moments + 1), (unsigned long long)counts->syncs,
-           (unsigned long long)counts->dir_syncs);
+           (unsigned long long)counts->dir_syncs, (unsigned long long)counts->failed);
     ck_assert_uint_ge(counts->images, LIVES * MOMENTS * IMAGES);
     ck_assert_uint_gt(counts->parked, 10);
     ck_assert_uint_gt(counts->killed, 1);

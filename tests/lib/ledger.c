@@ -105,7 +105,10 @@ static int write_txn(shale_db *db, unsigned writer, uint64_t c, unsigned flags)
 int ledger_write(shale_db *db, unsigned writer, uint64_t c, unsigned flags, bool txn, char err[LEDGER_ERR])
 {
     int rc = txn ? write_txn(db, writer, c, flags) : write_batch(db, writer, c, flags);
-    return rc == SHALE_OK ? 0 : wrong_status(err, txn ? "a transaction" : "shale_write", rc);
+    if (rc != SHALE_OK) {
+        (void)wrong_status(err, txn ? "a transaction" : "shale_write", rc);
+    }
+    return rc;
 }
 
 /* ---- reading ---- */

@@ -19,7 +19,7 @@
 #define LEDGER_ENTRIES 4
 #define LEDGER_ERR     512
 
-/* Commit c, in one batch or one transaction. */
+/* Commit c, in one batch or one transaction. Its status. */
 int ledger_write(shale_db *db, unsigned writer, uint64_t c, unsigned flags, bool txn, char err[LEDGER_ERR]);
 /* How many commits of the writer there are. */
 int ledger_count(shale_db *db, unsigned writer, uint64_t *c, char err[LEDGER_ERR]);

@@ -13,6 +13,7 @@ struct pending {
 };
 
 static struct power *joined;
+static uint32_t told[POWER_FILES]; /* failures that this process need not be told of */
 static _Thread_local struct pending pending;
 
 #define NO_FILE UINT32_MAX
@@ -270,20 +271,26 @@ void power_join(struct power *p)
 
 /* Whatever was stored up to here is on the disk when the sync has succeeded. The stamp comes first: one that
  * began earlier and ends later knows less. */
-static void begin_sync(struct power *p, int fd)
+static int begin_sync(struct power *p, int fd)
 {
     struct stat st;
     pending.file = NO_FILE;
     if (fstat(fd, &st) != 0 || st.st_dev != p->dev) {
-        return;
+        return 0;
     }
     lock(p);
     pending.file = find_file(p, st.st_ino);
+    bool news = pending.file != NO_FILE && told[pending.file] < p->file[pending.file].failures;
     unlock(p);
+    if (news) {
+        told[pending.file] = p->file[pending.file].failures;
+        return EIO;
+    }
     if (pending.file != NO_FILE) {
         pending.stamp = atomic_fetch_add(&p->clock, 1) + 1;
         pending.bytes = read_file(fd, &pending.size);
     }
+    return 0;
 }
 
 static void begin_sync_dir(struct power *p, int fd)
@@ -295,6 +302,91 @@ static void begin_sync_dir(struct power *p, int fd)
         pending.ops = atomic_load(&p->op_count);
         unlock(p);
     }
+}
+
+/* What the kernel does: it reports the error, and takes the pages for clean. Only log segments are made to
+ * meet it. */
+void power_failed_sync(int fd)
+{
+    struct power *p = joined;
+    struct stat st;
+    size_t size, was;
+    char path[PATH_MAX];
+    if (p == NULL || fstat(fd, &st) != 0 || st.st_dev != p->dev) {
+        return;
+    }
+    lock(p);
+    uint32_t file = find_file(p, st.st_ino);
+    if (file != NO_FILE && p->file[file].stamp != 0) {
+        struct power_file *f = &p->file[file];
+        store_name(p, file, "durable", path);
+        int old = open(path, O_RDONLY | O_CLOEXEC);
+        if (old < 0) {
+            broken(path);
+        }
+        unsigned char *now = read_file(fd, &size), *durable = read_file(old, &was);
+        (void)close(old);
+        for (size_t i = 0; i < POWER_LOST && (i + 1) * POWER_PAGE <= size && (i + 1) * POWER_PAGE <= was;
+             i++) {
+            if (memcmp(now + i * POWER_PAGE, durable + i * POWER_PAGE, POWER_PAGE) != 0) {
+                f->lost[i / 64] |= UINT64_C(1) << (i % 64);
+            }
+        }
+        store_bytes(p, file, "failed", now, size);
+        told[file] = ++f->failures;
+        atomic_fetch_add(&p->failed, 1);
+        free(now);
+        free(durable);
+    }
+    unlock(p);
+}
+
+/* Dirty again: the next sync writes them. */
+static void written(struct power *p, int fd, uint64_t offset, size_t length)
+{
+    struct stat st;
+    if (atomic_load(&p->failed) == 0 || length == 0 || fstat(fd, &st) != 0 || st.st_dev != p->dev) {
+        return;
+    }
+    lock(p);
+    uint32_t file = find_file(p, st.st_ino);
+    for (uint64_t i = offset / POWER_PAGE;
+         file != NO_FILE && i <= (offset + length - 1) / POWER_PAGE && i < POWER_LOST; i++) {
+        p->file[file].lost[i / 64] &= ~(UINT64_C(1) << (i % 64));
+    }
+    unlock(p);
+}
+
+/* A sync that succeeds: pages that an earlier one lost stay as they were on the disk, unless they look
+ * otherwise now than then (stored to through a mapping). */
+static void keep_lost(struct power *p, uint32_t file)
+{
+    struct power_file *f = &p->file[file];
+    char failed[PATH_MAX], durable[PATH_MAX];
+    size_t then_size, old_size;
+    store_name(p, file, "failed", failed);
+    store_name(p, file, "durable", durable);
+    int a = open(failed, O_RDONLY | O_CLOEXEC), b = open(durable, O_RDONLY | O_CLOEXEC);
+    if (a < 0 || b < 0) {
+        broken(failed);
+    }
+    unsigned char *then = read_file(a, &then_size), *old = read_file(b, &old_size);
+    for (size_t i = 0; i < POWER_LOST; i++) {
+        uint64_t bit = UINT64_C(1) << (i % 64);
+        size_t at = i * POWER_PAGE, end = at + POWER_PAGE;
+        if ((f->lost[i / 64] & bit) == 0 || end > then_size || end > old_size || end > pending.size) {
+            continue;
+        }
+        if (memcmp(pending.bytes + at, then + at, POWER_PAGE) == 0) {
+            memcpy(pending.bytes + at, old + at, POWER_PAGE);
+        } else {
+            f->lost[i / 64] &= ~bit;
+        }
+    }
+    free(then);
+    free(old);
+    (void)close(a);
+    (void)close(b);
 }
 
 /* Its bytes can't be read any more when the name is gone, and the name may come back. */
@@ -315,16 +407,17 @@ static void freeze(struct power *p, const char *name)
     }
 }
 
-void power_before(enum os_op op, int fd, const char *name)
+int power_before(enum os_op op, int fd, const char *name, uint64_t offset, const size_t *length)
 {
     struct power *p = joined;
     if (p == NULL) {
-        return;
+        return 0;
     }
     switch (op) {
     case OS_OP_FSYNC:
-    case OS_OP_FDATASYNC: begin_sync(p, fd); break;
+    case OS_OP_FDATASYNC: return begin_sync(p, fd);
     case OS_OP_SYNCDIR: begin_sync_dir(p, fd); break;
+    case OS_OP_WRITE: written(p, fd, offset, *length); break;
     case OS_OP_OPEN:
     case OS_OP_LINK:
     case OS_OP_RENAME:
@@ -338,6 +431,7 @@ void power_before(enum os_op op, int fd, const char *name)
         break;
     default: break;
     }
+    return 0;
 }
 
 /* ---- after it ---- */
@@ -350,6 +444,9 @@ static void end_sync(struct power *p, int64_t result)
     if (result == 0) {
         lock(p);
         struct power_file *f = &p->file[pending.file];
+        if (f->failures != 0) {
+            keep_lost(p, pending.file);
+        }
         if (f->stamp < pending.stamp) {
             store_bytes(p, pending.file, "durable", pending.bytes, pending.size);
             atomic_store(&f->durable_size, pending.size);
@@ -385,6 +482,8 @@ static void end_new_name(struct power *p, int fd, const char *name)
     if (n == NULL || p->file[n->file].ino != st.st_ino) {
         uint32_t file = find_file(p, st.st_ino);
         add_op(p, POWER_CREATE, file != NO_FILE ? file : new_file(p, st.st_ino), "", name);
+    } else {
+        told[n->file] = p->file[n->file].failures; /* a descriptor hears only of what comes after its open */
     }
 }
 

@@ -10,6 +10,9 @@
  *     before the last successful fsync of the directory began. An fsync of a file makes its bytes durable,
  *     not its name.
  *
+ *   - a sync that went wrong leaves the pages that it should have written clean in memory, and old or new on
+ *     the disk: no later sync writes them, unless they were written to in between.
+ *
  * The image maker (image.c) takes both at one moment, while everybody is stopped, and builds from them what
  * could be found after the power is back, as often as asked, each time another possibility:
  *
@@ -38,12 +41,15 @@
 #define POWER_NAME    48
 #define POWER_PAGE    4096u
 #define POWER_SECTOR  512u
+#define POWER_LOST    512u /* pages of a file that a sync can lose */
 
 struct power_file {
     uint64_t ino;                  /* 0: it has no name any more */
     _Atomic uint64_t durable_size; /* of STORE/ID.durable */
     _Atomic uint64_t frozen_size;  /* STORE/ID.frozen: as it was when its last name was taken away; + 1 */
     uint64_t stamp;                /* when the sync began that made it durable; 0: never synced */
+    uint32_t failures; /* STORE/ID.failed: as it was when a sync of it went wrong; and its pages, */
+    uint64_t lost[POWER_LOST / 64]; /* a bit each, that no sync will write before they are written to */
 };
 
 enum power_kind { POWER_CREATE, POWER_RENAME, POWER_UNLINK };
@@ -67,7 +73,7 @@ struct power {
     uint64_t dev, ino;     /* of the directory */
     _Atomic uint64_t clock;
     _Atomic uint32_t file_count, op_count, op_durable;
-    _Atomic uint64_t syncs, dir_syncs;
+    _Atomic uint64_t syncs, dir_syncs, failed;
     struct power_name live[POWER_LIVE];
     struct power_writer writer[POWER_WRITERS];
     char dir[PATH_MAX], store[PATH_MAX];
@@ -81,10 +87,13 @@ struct power {
 struct power *power_make(const char *path, const char *dir);
 struct power *power_open(const char *path); /* NULL: errno */
 void power_close(struct power *p);
-/* From now on this process records: what the two hooks of the door call. */
+/* From now on this process records: what the two hooks of the door call. power_before: 0, or the errno that a
+ * sync is to report, of a failure that this process was not told of yet. */
 void power_join(struct power *p);
-void power_before(enum os_op op, int fd, const char *name);
+int power_before(enum os_op op, int fd, const char *name, uint64_t offset, const size_t *length);
 void power_after(enum os_op op, int fd, const char *name, const char *to, int64_t result);
+/* Instead of the call: a sync that is made to go wrong. */
+void power_failed_sync(int fd);
 /* Not the database: what is in memory only, by its name. */
 bool power_is_cache(const char *name);
 

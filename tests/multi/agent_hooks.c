@@ -32,8 +32,8 @@ static _Atomic uint64_t door_hits;
 void agent_park(uint32_t what)
 {
     atomic_store(&row->let_go, 0);
-    atomic_store(&row->parked, what);
     while (atomic_load(&row->let_go) == 0) {
+        atomic_store(&row->parked, what); /* again: a plan that is made meanwhile clears it */
         struct timespec nap = {0, 500000};
         nanosleep(&nap, NULL); /* not os_nap: its audit would object, and rightly, to sleeping here */
     }
@@ -55,7 +55,7 @@ static void at_mark(enum os_mark mark)
     agent_park(mark + 1);
 }
 
-static int plan_for(enum os_op op, size_t *length)
+static int plan_for(enum os_op op, int fd, size_t *length)
 {
     int wanted = atomic_load_explicit(&door_op, memory_order_acquire);
     if (wanted != ANY_OP && (int)op != wanted) {
@@ -68,6 +68,9 @@ static int plan_for(enum os_op op, size_t *length)
     atomic_fetch_add(&door_hits, 1);
     int how = atomic_load(&door_how);
     if (how == HOW_DIE) {
+        if (op == OS_OP_FDATASYNC) {
+            power_failed_sync(fd); /* and there is nobody to be told */
+        }
         kill(getpid(), SIGKILL);
     } else if (how == HOW_PARK) {
         agent_park(OS_MARK_COUNT + 1);
@@ -84,10 +87,11 @@ static int plan_for(enum os_op op, size_t *length)
 /* The recorder sees only what is really called. */
 static int at_door(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
-    (void)offset;
-    int err = plan_for(op, length);
+    int err = plan_for(op, fd, length);
     if (err == 0) {
-        power_before(op, fd, name);
+        err = power_before(op, fd, name, offset, length);
+    } else if (err != EINTR && (op == OS_OP_FDATASYNC || op == OS_OP_FSYNC)) {
+        power_failed_sync(fd);
     }
     return err;
 }

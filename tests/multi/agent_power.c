@@ -46,6 +46,30 @@ struct power_loop {
     char err[LEDGER_ERR];
 };
 
+/* A sync has failed, here or elsewhere. What became of the last commit shows now. Not everybody gives up at
+ * once: whoever tries again must not be told that it is durable. In the end shale_flush is the cure. */
+static int cure(struct power_loop *l, int rc)
+{
+    uint64_t before[POWER_WRITERS];
+    if (!agent_flag(l->line, "failing") || (rc != SHALE_PANIC && rc != SHALE_IO)) {
+        return -1;
+    }
+    bool now = prng_next(&l->seed) / 64 % 16 == 0;
+    for (unsigned tries = 0; now && rc != SHALE_OK && tries < 100; tries++) {
+        look_around(before);
+        rc = shale_flush(l->db);
+        if (rc != SHALE_OK && rc != SHALE_PANIC && rc != SHALE_IO) {
+            snprintf(l->err, sizeof l->err, "no cure: %s: %s", shale_errname(rc), shale_errmsg());
+            return -1;
+        }
+    }
+    if (rc == SHALE_OK) {
+        promised(before);
+    }
+    l->err[0] = '\0';
+    return ledger_count(l->db, l->writer, &l->count, l->err);
+}
+
 static int commit(struct power_loop *l)
 {
     struct power_writer *w = &recorder->writer[l->writer];
@@ -55,8 +79,9 @@ static int commit(struct power_loop *l)
     unsigned flags = sync ? SHALE_SYNC : nosync ? SHALE_NOSYNC : 0;
     look_around(before);
     atomic_store(&w->started, l->count + 1);
-    if (ledger_write(l->db, l->writer, l->count + 1, flags, r / 1024 % 4 == 0, l->err) != 0) {
-        return -1;
+    int rc = ledger_write(l->db, l->writer, l->count + 1, flags, r / 1024 % 4 == 0, l->err);
+    if (rc != SHALE_OK) {
+        return cure(l, rc);
     }
     board_raise(&w->acknowledged, ++l->count);
     own[l->writer] = l->count;
@@ -95,7 +120,7 @@ static int housekeeping(struct power_loop *l)
         return 0;
     }
     snprintf(l->err, sizeof l->err, "%s: %s: %s", what, shale_errname(rc), shale_errmsg());
-    return -1;
+    return cure(l, rc);
 }
 
 static void *write_on(void *ctx)
@@ -111,9 +136,9 @@ static void *write_on(void *ctx)
     return NULL;
 }
 
-/* power-write WRITER [writers=N] [ops=N] [sync=PERCENT] [durable] [lazy] [seed=N]: commits of N writers, a
- * thread each. lazy: hardly ever a sync or a flush. durable: what is not marked otherwise is, by the handle's
- * options. */
+/* power-write WRITER [writers=N] [ops=N] [sync=PERCENT] [durable] [lazy] [failing] [seed=N]: commits of N
+ * writers, a thread each. lazy: hardly ever a sync or a flush. failing: a sync that fails is no surprise.
+ * durable: what is not marked otherwise is, by the handle's options. */
 static void loop_power(struct agent_self *a, const struct agent_line *line)
 {
     struct power_loop l[POWER_WRITERS];
