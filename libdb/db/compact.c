@@ -240,12 +240,9 @@ int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
     } else if (!unknown && !trivial) {
         db_drop_outputs(db, &edit);
     }
-    if (rc == SHALE_NOSPC) {
-        atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
-    }
     db_doing(db, "%s", "");
     version_edit_release(&edit);
-    return rc;
+    return db_full(db, rc);
 }
 
 /* ---- wishes ----
@@ -385,9 +382,12 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
             c.progress_ctx = w->ctx;
             c.progress_before = w->done;
             c.progress_total = w->total > w->done + c.bytes ? w->total : w->done + c.bytes;
-            rc = db_compaction_run(w->db, view, &c);
+            bool whole = true;
+            while ((rc = db_compaction_run(w->db, view, &c)) == SHALE_NOSPC && db_compaction_halve(v, &c)) {
+                whole = false; /* what is done frees its inputs, and the other half has more room */
+            }
             w->done += rc == SHALE_OK ? c.bytes : 0;
-            *left -= rc == SHALE_OK;
+            *left -= rc == SHALE_OK && whole;
             rc = rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
         }
         db_view_unref(view);
@@ -452,6 +452,16 @@ static int range_level(struct range_work *w, unsigned level)
     }
 }
 
+static int range_levels(struct range_work *w)
+{
+    int rc = range_level(w, 0);
+    unsigned bottom = bottom_level(w->db, &w->total);
+    for (unsigned l = 1; rc == SHALE_OK && l < bottom; l++) {
+        rc = range_level(w, l);
+    }
+    return rc;
+}
+
 int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *hi, size_t hilen,
                         shale_progress progress, void *ctx)
 {
@@ -462,19 +472,20 @@ int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *
     if (rc == SHALE_OK) {
         rc = shale_flush(db);
     }
-    if (rc != SHALE_OK) {
+    if (rc != SHALE_OK && rc != SHALE_NOSPC) {
         return rc;
     }
+    bool full = rc == SHALE_NOSPC; /* then first what is in tables: it gives the space back */
     struct range_work w = {.db = db,
                            .lo = slice_make(lo, lolen),
                            .hi = slice_make(hi, hilen),
                            .wait = db_wait(db),
                            .progress = progress,
                            .ctx = ctx};
-    rc = range_level(&w, 0);
-    unsigned bottom = bottom_level(db, &w.total);
-    for (unsigned l = 1; rc == SHALE_OK && l < bottom; l++) {
-        rc = range_level(&w, l);
+    rc = range_levels(&w);
+    if (rc == SHALE_OK && full) {
+        rc = shale_flush(db);
+        rc = rc == SHALE_OK ? range_levels(&w) : rc;
     }
     if (rc == SHALE_OK && progress != NULL) {
         (void)progress(ctx, w.done, w.done);

@@ -27,6 +27,8 @@ struct compaction {
 /* from 0: all of L0. Else the best of tables [first, first + count) of the level. The level is not empty. */
 void db_compaction_pick(const struct version *v, unsigned from, unsigned to, uint32_t first, uint32_t count,
                         struct compaction *c);
+/* Of L0 only the older half, which may go down without the newer one; false: there is only one table. */
+bool db_compaction_halve(const struct version *v, struct compaction *c);
 /* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. */
 int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c);
 

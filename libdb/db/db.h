@@ -308,6 +308,9 @@ void db_drop_outputs(shale_db *db, const struct version_edit *e); /* unlinks the
 int db_compact_one(shale_db *db, uint64_t *bytes);
 /* One unit of whatever is due (prepare, sync, flush, compaction). SHALE_NOTFOUND: nothing. */
 int db_work_one(shale_db *db, unsigned what, uint64_t *bytes);
+/* After work that returned rc. SHALE_NOSPC: what is done in the background rests for a while; and the text
+ * names the database. */
+int db_full(shale_db *db, int rc);
 int db_work_inline(shale_db *db); /* threads=0, after a commit that sealed */
 int db_stall(shale_db *db,
              const struct os_wait *wait); /* waits and helps while writers must stall; not under WRITE */

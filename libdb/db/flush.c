@@ -299,10 +299,7 @@ int db_flush_one(shale_db *db)
         db_doing(db, "%s", "");
     }
     db_view_unref(view);
-    if (rc == SHALE_NOSPC) {
-        atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
-    }
-    return rc;
+    return db_full(db, rc);
 }
 
 /* FLUSH is taken. What its holder writes may be just what we want written: so we need not have the lock, only
@@ -319,16 +316,10 @@ static int wait_for_room(shale_db *db, const struct os_wait *wait)
     return rc == SHALE_OK ? rc : err_set(rc, "%s: interrupted while another process was flushing", db->path);
 }
 
-/* Everything that was visible when it was called is in tables on return. */
-int shale_flush(shale_db *db)
+/* Memtables below until, by whom ever. */
+static int flush_sealed(shale_db *db, uint32_t until, const struct os_wait *wait)
 {
-    int rc = db_check_write(db);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    struct os_wait wait = db_wait(db);
-    rc = db_seal(db, &wait);
-    uint32_t until = db_active(db->state);
+    int rc = SHALE_OK;
     while (rc == SHALE_OK) {
         struct state_view tuple;
         state_load_tuple(db->state, &tuple);
@@ -337,7 +328,7 @@ int shale_flush(shale_db *db)
         }
         rc = os_role_try(&db->roles, OS_ROLE_FLUSH);
         if (rc == SHALE_BUSY) {
-            rc = wait_for_room(db, &wait);
+            rc = wait_for_room(db, wait);
             continue;
         }
         if (rc != SHALE_OK) {
@@ -347,9 +338,24 @@ int shale_flush(shale_db *db)
         os_role_unlock(&db->roles, OS_ROLE_FLUSH);
         if (rc ==
             SHALE_NOTFOUND) { /* others did it; or else a sync has failed just now, in a newer segment */
-            rc = db_panic(db) == SHALE_OK ? SHALE_OK : db_seal(db, &wait);
+            rc = db_panic(db) == SHALE_OK ? SHALE_OK : db_seal(db, wait);
             until = rc == SHALE_OK && db_panic(db) != SHALE_OK ? db_active(db->state) : until;
         }
     }
     return rc;
+}
+
+/* Everything that was visible when it was called is in tables on return. */
+int shale_flush(shale_db *db)
+{
+    int rc = db_check_write(db);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    struct os_wait wait = db_wait(db);
+    rc = db_seal(db, &wait);
+    if (rc == SHALE_NOSPC && flush_sealed(db, db_active(db->state), &wait) == SHALE_OK) {
+        rc = db_seal(db, &wait); /* what the flush of the others has freed is what the next segment lacked */
+    }
+    return rc == SHALE_OK ? flush_sealed(db, db_active(db->state), &wait) : rc;
 }

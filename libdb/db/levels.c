@@ -100,16 +100,6 @@ static void key_range(struct version_table *const *tables, uint32_t count, struc
     }
 }
 
-static void add_overlap(const struct version *v, struct compaction *c)
-{
-    struct slice lo, hi;
-    uint32_t first, count;
-    key_range(c->upper, c->upper_count, &lo, &hi);
-    version_overlap(v, c->to, lo, hi, &first, &count);
-    c->lower = count != 0 ? &v->level[c->to].tables[first] : NULL;
-    c->lower_count = count;
-}
-
 static uint64_t sum_bytes(struct version_table *const *tables, uint32_t count)
 {
     uint64_t sum = 0;
@@ -117,6 +107,17 @@ static uint64_t sum_bytes(struct version_table *const *tables, uint32_t count)
         sum += tables[i]->info.size;
     }
     return sum;
+}
+
+static void set_lower(const struct version *v, struct compaction *c)
+{
+    struct slice lo, hi;
+    uint32_t first, count;
+    key_range(c->upper, c->upper_count, &lo, &hi);
+    version_overlap(v, c->to, lo, hi, &first, &count);
+    c->lower = count != 0 ? &v->level[c->to].tables[first] : NULL;
+    c->lower_count = count;
+    c->bytes = sum_bytes(c->upper, c->upper_count) + sum_bytes(c->lower, c->lower_count);
 }
 
 /* The table of level l (from index `from` to `until`) with the least to rewrite below, for its size. */
@@ -148,6 +149,16 @@ void db_compaction_pick(const struct version *v, unsigned from, unsigned to, uin
         c->upper = &v->level[from].tables[least_overlap(v, from, first, first + count)];
         c->upper_count = 1;
     }
-    add_overlap(v, c);
-    c->bytes = sum_bytes(c->upper, c->upper_count) + sum_bytes(c->lower, c->lower_count);
+    set_lower(v, c);
+}
+
+bool db_compaction_halve(const struct version *v, struct compaction *c)
+{
+    if (c->from != 0 || c->upper_count < 2) {
+        return false;
+    }
+    c->upper += (c->upper_count + 1) / 2;
+    c->upper_count /= 2;
+    set_lower(v, c);
+    return true;
 }

@@ -88,6 +88,13 @@ static int check_removed(const shale_db *db)
     return rc != SHALE_OK ? rc : db_check_mem_dir(db);
 }
 
+/* What a large record waited for, and for which there is no room, stands in nobody else's way. */
+static int no_room(shale_db *db, uint64_t need)
+{
+    (void)atomic_compare_exchange_strong(&db->state->need, &need, 0);
+    return err_wrap(SHALE_NOSPC, "%s", db->path);
+}
+
 static int make_segment(shale_db *db)
 {
     struct state *s = db->state;
@@ -115,6 +122,9 @@ static int make_segment(shale_db *db)
     if (rc == SHALE_OK) {
         DB_COUNT(db, prepared, 1);
         DB_COUNT(db, recycled, reused);
+    }
+    if (rc == SHALE_NOSPC) {
+        return no_room(db, need);
     }
     /* gone already: others made it, used it and retired it while this process stood still; unless everything
      * is gone */

@@ -94,6 +94,15 @@ static bool resting(const shale_db *db)
     return since != 0 && (uint64_t)os_now() - since < RETRY_SPACE_NS;
 }
 
+int db_full(shale_db *db, int rc)
+{
+    if (rc != SHALE_NOSPC) {
+        return rc;
+    }
+    atomic_store_explicit(&db->state->no_space, (uint64_t)os_now(), memory_order_relaxed);
+    return strstr(shale_errmsg(), db->path) == NULL ? err_wrap(rc, "%s", db->path) : rc;
+}
+
 int db_work_one(shale_db *db, unsigned what, uint64_t *bytes)
 {
     int rc = SHALE_NOTFOUND, busy = SHALE_NOTFOUND;

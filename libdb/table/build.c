@@ -163,6 +163,11 @@ static int write_through(struct table_builder *b, const unsigned char *p, size_t
     if (end > b->allocated) {
         uint64_t until = align_up(end, BUILD_AHEAD);
         rc = os_allocate(b->fd, b->allocated, until - b->allocated);
+        if (rc == SHALE_NOSPC) {
+            (void)os_truncate(b->fd, b->allocated); /* some systems keep what they had got so far */
+            until = end;                            /* it may be all that is still to come */
+            rc = os_allocate(b->fd, b->allocated, until - b->allocated);
+        }
         b->allocated = rc == SHALE_OK ? until : b->allocated;
     }
     if (rc == SHALE_OK) {

@@ -364,7 +364,11 @@ static unsigned calls, refused_call;
 static int refuse_nth(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
     (void)fd, (void)name, (void)offset, (void)length;
-    return op == refused_op && ++calls == refused_call ? refused_errno : 0;
+    if (op != refused_op || ++calls < refused_call) {
+        return 0;
+    }
+    /* a full device stays full: who then asks for less is refused as well */
+    return calls == refused_call || op == OS_OP_ALLOCATE ? refused_errno : 0;
 }
 
 static void refuse_at(enum os_op op, unsigned call, int err)
@@ -411,6 +415,28 @@ START_TEST(open_that_meets_an_error_leaves_nothing_open)
         ck_assert_uint_eq(os_mapped_bytes(), mapped);
     }
     release_image();
+}
+END_TEST
+
+static int refuse_first_allocation(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    return op == OS_OP_ALLOCATE && ++calls == 1 ? ENOSPC : 0;
+}
+
+/* It asks for megabytes ahead of what it writes. */
+START_TEST(h23_room_for_what_is_written_will_do)
+{
+    table_rows_make(&rows, TABLE_STYLE_BINARY, 100, 2);
+    calls = 0;
+    os_door_hook = refuse_first_allocation;
+    int rc = table_rows_build(&rows, dir, NUMBER, &plain, &info);
+    os_door_hook = NULL;
+    ok(rc);
+    ck_assert_uint_eq(calls, 2);
+    table_info_release(&info);
+    table_rows_release(&rows);
+    memset(&info, 0, sizeof info);
 }
 END_TEST
 
@@ -498,6 +524,7 @@ int main(void)
     tcase_add_test(c, h38_damaged_index_page_stops_only_its_own_keys);
     tcase_add_loop_test(c, read_error_is_an_error_and_passes, 0, 2);
     tcase_add_test(c, open_that_meets_an_error_leaves_nothing_open);
+    tcase_add_test(c, h23_room_for_what_is_written_will_do);
     tcase_add_test(c, h23_full_device_while_building_leaves_no_file);
     tcase_add_test(c, verification_can_be_cancelled);
     suite_add_tcase(suite, c);
