@@ -217,6 +217,7 @@ static void recovery_copes(struct damage *d)
         counts.cold_refused++;
     } else {
         read_all_keys(d, db, &met, &tail);
+        sound(met == 0 || !is_name(d, "MANIFEST"), d, "a new manifest was made over a lost edit");
         rc = shale_verify(db, NULL, NULL);
         sound(met == 0 || is_damage(rc), d, "verify found nothing after recovery");
         assert_ok(shale_close(db));
@@ -424,6 +425,36 @@ START_TEST(h38_repair_saves_what_is_not_in_the_damaged_piece)
 }
 END_TEST
 
+/* The edit is gone that put new tables in the place of old ones, and the old ones are, too. */
+START_TEST(h38_manifest_that_lost_a_compaction)
+{
+    shale_db *db = open_small(dir);
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    assert_ok(shale_close(db));
+    origin = scratch_name("compacted");
+    ck_assert_int_eq(scratch_copy(dir, origin), 0);
+    char path[PATH_MAX], **names = durable_files();
+    snprintf(path, sizeof path, "%s/STATE", origin);
+    ck_assert_int_eq(unlink(path), 0);
+    logged_count = 0;
+    for (char **p = names; *p != NULL; p++) {
+        struct damage d;
+        damage_begin(&d, *p);
+        for (uint64_t keep = is_name(&d, "MANIFEST") ? 64 : d.size; keep < d.size; keep += 20) {
+            cut_off(&d, keep);
+            recovery_copes(&d);
+            repair_copes(&d);
+            undo(&d);
+        }
+        free(d.whole);
+    }
+    scratch_names_free(names);
+    tell("lost end");
+    ck_assert_uint_ge(counts.cold_refused, 1);
+    ck_assert_uint_eq(counts.lost, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("rot");
@@ -435,6 +466,7 @@ static Suite *suite(void)
         tcase_add_test(t, h38_no_byte_rots_unseen);
     }
     tcase_add_test(t, h38_recovery_from_rot_loses_nothing_in_silence);
+    tcase_add_test(t, h38_manifest_that_lost_a_compaction);
     tcase_add_test(t, h38_repair_saves_what_is_not_in_the_damaged_piece);
     suite_add_tcase(s, t);
     return s;
