@@ -37,6 +37,7 @@ struct worker {
     struct agent agent;
     unsigned id;
     bool here, open, busy, durable, interval, threads; /* threads: more than one */
+    bool doomed; /* it is to die: by a thread that is alone, or the recorder would lose count */
 };
 
 static struct life {
@@ -297,7 +298,8 @@ static bool make_plan(struct worker *w)
     const struct call *call = &calls[below(&life.seed, BASE_COUNT(calls))];
     unsigned how = below(&life.seed, 8), n = 1 + below(&life.seed, how < 4 ? place->most : call->most);
     const char *mark = os_mark_name(place->mark), *op = os_op_name(call->op);
-    if (how == 0 && !w->threads) {
+    if (how == 0 && (!w->open || !w->threads)) {
+        w->doomed = true;
         agent_must(&w->agent, "die-at %s %u", mark, n);
         snprintf(life.what, sizeof life.what, "agent %u killed at %s %u", w->id, mark, n);
         return false;
@@ -328,7 +330,7 @@ static void tell_open(struct worker *w)
 {
     static const char *const durable[] = {"commit", "interval", "off"};
     unsigned d = life.lazy ? 2 : below(&life.seed, 3);
-    unsigned threads = below(&life.seed, 3) == 0;
+    unsigned threads = below(&life.seed, 3) == 0 && !w->doomed;
     w->threads = threads != 0 || w->id + 1 == MOST_AGENTS;
     w->durable = d == 0;
     w->interval = d == 1;
@@ -376,6 +378,7 @@ static void give_work(struct worker *w)
         w->open = true;
     }
     w->busy = true;
+    w->doomed = false;
 }
 
 /* Some open, some write, one of them perhaps to a planned place. Who is to be the first to open is alone. */
