@@ -95,8 +95,8 @@ static bool has_mem_dir(const struct operation *op)
 static const char *mem_option(const struct operation *op, const char *dir)
 {
     static char text[PATH_MAX];
-    snprintf(text, sizeof text, has_mem_dir(op) ? "mem_dir=%s-mems" : "", dir);
-    return text;
+    snprintf(text, sizeof text, "mem_dir=%s-mems", dir);
+    return has_mem_dir(op) ? text : "";
 }
 
 static void act_line(const struct operation *op, const char *dir, char line[LINE_SIZE])

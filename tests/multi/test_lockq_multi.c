@@ -6,9 +6,12 @@
 #include <sys/wait.h>
 
 /* Marks that one acquisition by way of the queue passes: behind the number, behind the ticket, before the
- * lock, behind it, before the ticket is freed; then in the release before the unlock, and behind it. */
-#define QUEUE_MARKS 7
-#define GATE_MARKS  3
+ * lock; behind it, served raised, the turn's end and its owner noted, the holder's identity, the record, the
+ * ticket freed; then in the release before the unlock, and behind it. */
+#define QUEUE_MARKS   12
+#define WAITING_MARKS 3
+#define HOLDING_MARKS 10
+#define GATE_MARKS    3
 
 /* ---- exclusion ---- */
 
@@ -130,7 +133,7 @@ static void die_holding(unsigned mark)
     atomic_fetch_add(&slot->next, 1);
     agent_must(&agent[3], "die-at QUEUE %u", mark);
     agent_tell(&agent[3], "take job");
-    if (mark <= 5) {
+    if (mark <= HOLDING_MARKS) {
         agent_reap(&agent[3]);
         agent_tell(&agent[1], "take job ms=%d", PATIENCE_MS);
         return;
@@ -151,7 +154,7 @@ START_TEST(h19_killed_at_any_mark_of_the_queue_it_is_gone_from_it)
     for (unsigned round = 0; round < QUEUE_MARKS * test_times(20, 100); round++) {
         unsigned mark = round % QUEUE_MARKS + 1;
         start(3);
-        if (mark <= 3) {
+        if (mark <= WAITING_MARKS) {
             die_waiting(mark);
         } else {
             die_holding(mark);
