@@ -431,6 +431,7 @@ START_TEST(h38_manifest_that_lost_a_compaction)
     shale_db *db = open_small(dir);
     assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
     assert_ok(shale_close(db));
+    free(origin);
     origin = scratch_name("compacted");
     ck_assert_int_eq(scratch_copy(dir, origin), 0);
     char path[PATH_MAX], **names = durable_files();
