@@ -69,6 +69,21 @@ struct db_mem {
 
 struct db_writer; /* write.c */
 
+/* WRITE kept between two commits (keep.c). Written under the gate of WRITE. */
+struct db_keep {
+    _Atomic bool kept;
+    bool running;             /* there is a keeper */
+    unsigned streak;          /* commits that came soon after the one before */
+    uint32_t wanted;          /* as last seen */
+    int64_t last, not_before; /* when a commit was last seen; nothing is kept until then */
+    _Atomic uint32_t resumed; /* commits that found it kept: the keeper sees whether anybody commits */
+    /* not under the gate */
+    _Atomic uint32_t phase;  /* of the keeper's life */
+    _Atomic uint32_t asleep; /* it sleeps on this word, and will not look by itself */
+    _Atomic bool stopping;
+    pthread_t thread;
+};
+
 struct shale_db {
     /* set at open, constant after */
     shale_options options;
@@ -126,6 +141,7 @@ struct shale_db {
     struct mem_index *active; /* a reference: the segment that was active when we last wrote */
     struct lockq_lock write_lock;
     struct lockq_claim claim;
+    struct db_keep keep;
     _Atomic uint64_t prepare_at; /* LSN from which the next segment is due: the middle of the active one */
     _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
     _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
@@ -233,6 +249,19 @@ int db_write_busy(shale_db *db);       /* SHALE_BUSY with the text that names wh
 void db_write_unlock(shale_db *db);
 void db_write_end_turn(shale_db *db); /* about to wait for something else, WRITE not held */
 int db_write_repair(shale_db *db);    /* [I-12] holder of WRITE only */
+/* As db_write_unlock, by a commit that goes on to wait for nothing: the bytes may stay locked for the next.
+ */
+void db_write_unlock_keeping(shale_db *db);
+
+/* ---- keep.c: WRITE kept between two commits ---- */
+
+bool db_keep_resume(shale_db *db); /* behind the gate: is it kept, and may it be used? Else it is free now */
+void db_keep_had(shale_db *db);    /* behind the gate: WRITE was taken anew */
+void db_keep_over(shale_db *db);   /* holder: the bytes are about to be freed */
+bool db_keep(shale_db *db);        /* holder: false, nothing was kept */
+void db_keep_end(shale_db *db);    /* frees what is kept; the gate is not held */
+void db_keep_start_due(shale_db *db); /* starts the keeper where it would be of use; WRITE is not held */
+void db_keep_stop(shale_db *db);      /* at close */
 
 /* ---- write.c ---- */
 

@@ -56,6 +56,9 @@ static int take_in_turn(shale_db *db, const struct os_wait *wait, enum lockq_how
         DB_COUNT(db, queue_wait_us, us);
         state_raise(&db->row->counters.queue_wait_max_us, us);
     }
+    if (rc == SHALE_OK) {
+        db_keep_had(db);
+    }
     return rc;
 }
 
@@ -88,7 +91,11 @@ int db_write_lock(shale_db *db, const struct os_wait *wait, enum lockq_how how)
     if (rc != SHALE_OK) {
         return rc == SHALE_BUSY ? db_write_busy(db) : rc;
     }
-    rc = role == OS_ROLE_NESTED ? take_nested(db, wait) : take_in_turn(db, wait, how);
+    if (role == OS_ROLE_NESTED) {
+        rc = take_nested(db, wait);
+    } else if (!db_keep_resume(db)) {
+        rc = take_in_turn(db, wait, how);
+    }
     if (rc == SHALE_OK &&
         BASE_UNLIKELY(atomic_load_explicit(&db->state->in_flight, memory_order_acquire) != 0)) {
         rc = db_write_repair(db);
@@ -110,14 +117,26 @@ void db_write_unlock(shale_db *db)
     if (role == OS_ROLE_NESTED) {
         (void)os_unlock(db->roles.fd, OS_BYTE_NESTED, 1);
     } else {
+        db_keep_over(db);
         lockq_free(db->lockq, &db->write_lock, &db->claim);
     }
     os_role_unclaim(&db->roles, role);
 }
 
+void db_write_unlock_keeping(shale_db *db)
+{
+    if (write_role(db) == OS_ROLE_WRITE && db_keep(db)) {
+        os_mark(OS_MARK_UNLOCK);
+        os_role_unclaim(&db->roles, OS_ROLE_WRITE);
+    } else {
+        db_write_unlock(db);
+    }
+}
+
 void db_write_end_turn(shale_db *db)
 {
     if (db->lent != LOCKQ_LENT_WRITE && db->lockq != NULL) {
+        db_keep_end(db);
         lockq_end_turn(db->lockq, &db->write_lock);
     }
 }

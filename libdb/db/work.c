@@ -395,6 +395,7 @@ int db_threads_start(shale_db *db)
 
 void db_threads_stop(shale_db *db)
 {
+    db_keep_stop(db);
     atomic_store(&db->stopping, 1);
     if (db->thread_count != 0) {
         atomic_fetch_add(&db->state->work, 1);

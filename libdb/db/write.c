@@ -415,7 +415,11 @@ static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const 
             return rc;
         }
         rc = group_append(db, g, w, tries > 3);
-        db_write_unlock(db);
+        if (rc == SHALE_OK && g->why == BLOCKED_NOT && g->durable == 0 && !g->rotated) {
+            db_write_unlock_keeping(db);
+        } else {
+            db_write_unlock(db);
+        }
         db_mems_free_soon(db);
         if (rc != SHALE_OK || g->why == BLOCKED_NOT) {
             return rc;
@@ -443,6 +447,7 @@ static void after_publish(shale_db *db, uint64_t bytes, unsigned durable, bool r
     if (rotated || db_prepare_due(db)) {
         db_wake_work(db);
     }
+    db_keep_start_due(db);
     db_delay(db, bytes);
 }
 

@@ -47,6 +47,7 @@ struct lockq_claim {
     uint64_t number;
     uint64_t ticket;
     uint64_t waited_ns;
+    int64_t since; /* os_now() when it was had */
     bool waited;
     unsigned record; /* which holder record */
 };
@@ -70,6 +71,19 @@ bool lockq_overdue(const struct lockq_lock *lock);
 /* shale_lockq_acquire_fd, and the fencing number (0 when unordered). */
 int lockq_acquire_fd(shale_lockq *q, const char *name, int mode, int64_t timeout_ms, const char *label,
                      int fd, int64_t owner_pid, uint64_t *number);
+
+/* ---- keeping the bytes between two commits (keep.c tells when, and what it costs the others) ---- */
+
+/* May the holder keep them? NOBODY: nobody waits; TURN: others do, but the holder's turn lasts. Never where
+ * the lock is unordered. *now is set where the clock was read, which is only done in a turn. */
+enum lockq_keep { LOCKQ_KEEP_NOT, LOCKQ_KEEP_NOBODY, LOCKQ_KEEP_TURN };
+enum lockq_keep lockq_may_keep(const struct lockq_lock *lock, int64_t *now);
+/* Grows whenever somebody finds the lock taken. */
+uint32_t lockq_wanted(const struct lockq_lock *lock);
+/* Holder only: tells those who wait that there is a keeper to be woken, or no more. */
+void lockq_note_kept(const struct lockq_lock *lock, bool kept);
+/* The keeper's sleep: until somebody wants it (wanted != value), or max_ns. */
+void lockq_keeper_sleep(const struct lockq_lock *lock, uint32_t value, int64_t max_ns);
 
 /* ---- what this thread holds over several calls (holds.c): a transaction, a shale_held of the write lock
  * ---- */

@@ -34,6 +34,8 @@
  * its own. Without contention there is no turn, and no clock is read for one: the first commit that finds a
  * waiter behind it hands over.
  *
+ * Who commits all the time keeps the bytes from one commit to the next, until somebody asks: keep.c.
+ *
  * [I-7] First in, first out, by turns, among waiters that run; a newcomer, however it waits, never passes a
  * live ticket.
  *
@@ -61,25 +63,6 @@
 #ifdef SHALE_DEBUG
 void (*lockq_step_hook)(const struct lockq_slot *slot, enum lockq_step step, uint64_t number);
 #endif
-
-static bool queue_empty(const struct lockq_slot *slot)
-{
-    return atomic_load(&slot->served) == atomic_load(&slot->next);
-}
-
-/* ---- turns ---- */
-
-static bool owns_turn(const struct lockq_lock *lock)
-{
-    return lock->turn_ns != 0 && atomic_load_explicit(&lock->slot->owner, RELAXED) == lock->owner;
-}
-
-/* Is there time left in my turn? More than a whole turn is noise, or another clock. */
-static bool turn_lasts(const struct lockq_lock *lock, int64_t now)
-{
-    int64_t left = (int64_t)(atomic_load_explicit(&lock->slot->turn_end, RELAXED) - (uint64_t)now);
-    return left > 0 && left <= lock->turn_ns;
-}
 
 static void give_turn_up(struct lockq *q, const struct lockq_lock *lock)
 {
@@ -114,6 +97,7 @@ static int64_t turn_left(struct waiter *w, int64_t now)
 /* The bytes are ours: says so. now: CLOCK_MONOTONIC. */
 static void grant(struct lockq *q, const struct lockq_lock *lock, int64_t now, struct lockq_claim *claim)
 {
+    claim->since = now;
     lockq_record_store(q, lock, (uint64_t)(now + q->wall_offset), claim);
 }
 
@@ -132,11 +116,11 @@ static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct l
 {
     struct lockq_slot *slot = lock->slot;
     bool in_turn = false;
-    if (!queue_empty(slot)) {
-        if (!owns_turn(lock)) {
+    if (!lockq_queue_empty(slot)) {
+        if (!lockq_owns_turn(lock)) {
             return SHALE_BUSY;
         }
-        in_turn = turn_lasts(lock, os_now());
+        in_turn = lockq_turn_lasts(lock, os_now());
         if (!in_turn) {
             give_turn_up(q, lock);
             return SHALE_BUSY;
@@ -147,7 +131,7 @@ static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct l
         return rc;
     }
     os_mark(OS_MARK_QUEUE);
-    if (BASE_LIKELY(in_turn || queue_empty(slot))) {
+    if (BASE_LIKELY(in_turn || lockq_queue_empty(slot))) {
         grant(q, lock, os_now(), claim);
         return SHALE_OK;
     }
@@ -163,13 +147,20 @@ static int take_at_once(struct lockq *q, const struct lockq_lock *lock, struct l
 static int take_in_a_moment(struct lockq *q, const struct lockq_lock *lock, struct lockq_claim *claim)
 {
     int rc = take_at_once(q, lock, claim);
-    if (BASE_LIKELY(rc != SHALE_BUSY) || lock->turn_ns == 0) {
+    if (BASE_LIKELY(rc != SHALE_BUSY)) {
+        return rc;
+    }
+    lockq_want(lock->slot, lock->turn_ns == 0);
+    if (lock->turn_ns == 0) {
         return rc;
     }
     int64_t until = os_now() + MOMENT_NS;
-    while (rc == SHALE_BUSY && queue_empty(lock->slot) && os_now() < until) {
+    while (rc == SHALE_BUSY && lockq_queue_empty(lock->slot) && os_now() < until) {
         os_yield();
         rc = take_at_once(q, lock, claim);
+    }
+    if (rc == SHALE_BUSY) {
+        lockq_want(lock->slot, true);
     }
     return rc;
 }
@@ -183,6 +174,7 @@ static int take_if_nobody_waits(struct lockq *q, const struct lockq_lock *lock, 
     if (rc != SHALE_BUSY) {
         return rc;
     }
+    lockq_want(slot, true);
     uint64_t next = atomic_load(&slot->next);
     unsigned index = lockq_slot_index(q, slot);
     if (lockq_ticket_alive(q, index, lockq_passed(slot) + 1, next)) {
@@ -282,7 +274,11 @@ static int look(struct waiter *w, int64_t *sleep_ns)
     }
     *sleep_ns = HEAD_LOOK_NS;
     os_mark(OS_MARK_QUEUE);
-    return try_bytes(w->lock);
+    int rc = try_bytes(w->lock);
+    if (rc == SHALE_BUSY) {
+        lockq_want(w->slot, true);
+    }
+    return rc;
 }
 
 /* For people: after a while, and only when there is nothing better to do. */
@@ -313,7 +309,7 @@ static void begin_turn(struct waiter *w, struct lockq_ticket *ticket, struct loc
     lockq_step(slot, LEFT, w->number);
     lockq_ticket_free(w->q, w->index, w->number, ticket);
     os_mark(OS_MARK_QUEUE);
-    if ((lock->turn_ns != 0 || !lock->exclusive) && !queue_empty(slot)) {
+    if ((lock->turn_ns != 0 || !lock->exclusive) && !lockq_queue_empty(slot)) {
         lockq_wake_next(w->q, slot);
     }
 }
@@ -496,19 +492,19 @@ void lockq_free(struct lockq *q, const struct lockq_lock *lock, const struct loc
     os_mark(OS_MARK_QUEUE);
     (void)give_back(lock);
     os_mark(OS_MARK_QUEUE);
-    if (BASE_LIKELY(queue_empty(lock->slot))) {
+    if (BASE_LIKELY(lockq_queue_empty(lock->slot))) {
         return;
     }
-    if (!owns_turn(lock)) {
+    if (!lockq_owns_turn(lock)) {
         lockq_wake_next(q, lock->slot);
-    } else if (!turn_lasts(lock, os_now())) {
+    } else if (!lockq_turn_lasts(lock, os_now())) {
         give_turn_up(q, lock);
     }
 }
 
 void lockq_end_turn(struct lockq *q, const struct lockq_lock *lock)
 {
-    if (lock->slot != NULL && owns_turn(lock)) {
+    if (lock->slot != NULL && lockq_owns_turn(lock)) {
         give_turn_up(q, lock);
     }
 }

@@ -39,6 +39,7 @@ _Static_assert(sizeof(struct lockq_record) == 160, "doc/locking-queue says 160")
 struct lockq_slot {
     /* Written by everybody who queues. */
     BASE_ALIGNED(BASE_CACHELINE) _Atomic uint64_t next; /* the last number that was given out */
+    _Atomic uint32_t wanted; /* how often it was not to be had at once; a keeper sleeps on it (keep.c) */
     /* Written at a hand-over. */
     BASE_ALIGNED(BASE_CACHELINE)
     _Atomic uint64_t served;     /* every number up to this has had its turn or is gone; only grows */
@@ -47,6 +48,7 @@ struct lockq_slot {
     _Atomic uint64_t answered;   /* the lowest number that did, since: asked << 48 | number */
     BASE_ALIGNED(BASE_CACHELINE) _Atomic uint64_t owner; /* of the turn; 0: none */
     _Atomic uint64_t turn_end;                           /* CLOCK_MONOTONIC, ns */
+    _Atomic uint32_t kept; /* a hint: held between two commits, wake its keeper (keep.c) */
     /* Written by the holder. */
     BASE_ALIGNED(BASE_CACHELINE) _Atomic uint64_t acquisitions;
     _Atomic uint64_t waits, timeouts, reaped, skipped, wait_ns_total, wait_ns_max;

@@ -43,6 +43,31 @@ static inline uint64_t lockq_passed(const struct lockq_slot *slot)
     return served > skip ? served : skip;
 }
 
+static inline bool lockq_queue_empty(const struct lockq_slot *slot)
+{
+    return atomic_load(&slot->served) == atomic_load(&slot->next);
+}
+
+/* ---- turns ---- */
+
+static inline bool lockq_owns_turn(const struct lockq_lock *lock)
+{
+    return lock->turn_ns != 0 && atomic_load(&lock->slot->owner) == lock->owner;
+}
+
+/* Is there time left in my turn? More than a whole turn is noise, or another clock. */
+static inline bool lockq_turn_lasts(const struct lockq_lock *lock, int64_t now)
+{
+    uint64_t end = atomic_load_explicit(&lock->slot->turn_end, memory_order_relaxed);
+    int64_t left = (int64_t)(end - (uint64_t)now);
+    return left > 0 && left <= lock->turn_ns;
+}
+
+/* ---- kept locks (keep.c) ---- */
+
+/* It was not to be had at once. wake: nor in a moment; a keeper that is idle gives it up. */
+void lockq_want(struct lockq_slot *slot, bool wake);
+
 /* ---- wake words (wake.c) ---- */
 
 struct os_word lockq_word(struct lockq_slot *slot, uint64_t number);

@@ -146,6 +146,13 @@ void os_audit_slow(const char *what)
     }
 }
 
+void os_audit_kept(enum os_role role)
+{
+    for (unsigned i = 0; i < held_count; i++) {
+        held[i].bytes |= held[i].role == role;
+    }
+}
+
 void os_audit_held(enum os_role role)
 {
     bool found = false;

@@ -274,6 +274,7 @@ void os_role_unlock(struct os_roles *r, enum os_role role);
 /* WRITE and NESTED are taken in two steps: the gate of the handle here, the bytes by the lock queue. Another
  * thread than the one that claimed may unclaim. */
 int os_role_claim(struct os_roles *r, enum os_role role, const struct os_wait *wait);
+bool os_role_claim_free(struct os_roles *r, enum os_role role); /* only if no thread has it */
 void os_role_unclaim(struct os_roles *r, enum os_role role);
 /* The bytes of the levels from..to, tried only. */
 int os_compact_try(struct os_roles *r, unsigned from, unsigned to);
@@ -285,6 +286,7 @@ void os_compact_unlock(struct os_roles *r, unsigned from, unsigned to);
 void os_audit_wait(unsigned rank, const char *what); /* may this thread wait for a lock of that rank? */
 void os_audit_slow(const char *what);                /* fdatasync, sleeping: never under WRITE [I-4] */
 void os_audit_held(enum os_role role);               /* this thread holds it */
+void os_audit_kept(enum os_role role);               /* what it claimed has its bytes already */
 void os_audit_clean(const char *where);              /* nothing is held any more */
 /* A write transaction keeps WRITE between calls, may move to another thread, and may prepare a segment under
  * it: exempt (+1, when it holds WRITE or NESTED) and back (-1, before it gives it back). */
@@ -293,6 +295,7 @@ void os_audit_exempt(int delta);
 #define os_audit_wait(rank, what) ((void)0)
 #define os_audit_slow(what)       ((void)0)
 #define os_audit_held(role)       ((void)0)
+#define os_audit_kept(role)       ((void)0)
 #define os_audit_clean(where)     ((void)0)
 #define os_audit_exempt(delta)    ((void)0)
 #endif

@@ -103,6 +103,15 @@ int os_role_claim(struct os_roles *r, enum os_role role, const struct os_wait *w
     return rc;
 }
 
+bool os_role_claim_free(struct os_roles *r, enum os_role role)
+{
+    if (!gate_try(&r->gate[role])) {
+        return false;
+    }
+    os_audit_push(r, role, r->fd);
+    return true;
+}
+
 void os_role_unclaim(struct os_roles *r, enum os_role role)
 {
     os_audit_pop(r, role);
@@ -144,10 +153,9 @@ int os_role_lock(struct os_roles *r, enum os_role role, const struct os_wait *wa
 int os_role_try(struct os_roles *r, enum os_role role)
 {
     const struct role_row *row = &role_rows[role];
-    if (!gate_try(&r->gate[role])) {
+    if (!os_role_claim_free(r, role)) {
         return SHALE_BUSY;
     }
-    os_audit_push(r, role, r->fd);
     int rc = os_lock_try(r->fd, row->first, row->bytes, true);
     if (rc != SHALE_OK) {
         os_role_unclaim(r, role);

@@ -228,6 +228,17 @@ static void act_waits(void)
     agent_kill(&helper);
 }
 
+/* Who commits all the time keeps the write lock in between, and gives it up when it does nothing. On a slow
+ * machine a few hundred commits are perhaps no stream: then more. */
+static void act_keeps(void)
+{
+    if (say("open %s threads=1 memtable_bytes=4194304", dir)) {
+        for (unsigned i = 0; i < 20 && say("write-groups 0 3 ops=600"); i++) {
+        }
+        (void)say("close");
+    }
+}
+
 static const struct scenario {
     const char *name;
     void (*act)(void);
@@ -246,6 +257,7 @@ static const struct scenario {
     {"repairs", act_repairs, false, false, false, false},
     {"meets errors", act_meets_errors, false, false, false, false},
     {"waits", act_waits, false, false, false, false},
+    {"keeps the lock", act_keeps, false, false, false, false},
     {"opens, warm", act_opens, true, false, false, false},
     {"opens, cold", act_opens, true, false, true, false},
     {"moves the indices", act_moves_indices, true, false, false, false},
