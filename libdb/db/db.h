@@ -1,6 +1,6 @@
 /* db.h - the database: what a handle is, and how its parts call each other.
  *
- *   put  write.c: write group -> WRITE in its turn (lock.c) -> append, index, publish -> release -> sync.c
+ *   put  group.c: write group -> WRITE in its turn (lock.c) -> write.c: append, index, publish -> sync.c
  *   get  read.c: view.c gives (view, seq) without a lock or a system call -> memtables, L0, one table a level
  *   work work.c: flush.c (sealed memtables to L0), compact.c (levels), segment.c (next segment), by whoever
  * gets the lock open open.c: create, attach, warm; recover.c: cold
@@ -67,7 +67,7 @@ struct db_mem {
     uint64_t suspect_from, suspect_to;
 };
 
-struct db_writer; /* write.c */
+struct db_writer; /* group.c */
 
 /* WRITE kept between two commits (keep.c). Written under the gate of WRITE. */
 struct db_keep {
@@ -263,7 +263,7 @@ void db_keep_end(shale_db *db);    /* frees what is kept; the gate is not held *
 void db_keep_start_due(shale_db *db); /* starts the keeper where it would be of use; WRITE is not held */
 void db_keep_stop(shale_db *db);      /* at close */
 
-/* ---- write.c ---- */
+/* ---- group.c, write.c ---- */
 
 /* One commit: payload with count entries. flags: SHALE_SYNC, SHALE_NOSYNC, SHALE_NOWAIT. */
 int db_commit(shale_db *db, struct slice payload, uint32_t count, unsigned flags);

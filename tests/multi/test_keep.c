@@ -115,12 +115,9 @@ static const char *const ways[] = {"queue", "backoff", "none"};
 START_TEST(others_write_beside_a_busy_one_however_they_wait)
 {
     unsigned done = 0, tries = 0;
-    agent_must(&busy, "close");
-    agent_must(&busy, "open %s threads=1 memtable_bytes=67108864", dir);
     agent_must(&other, "open %s wait=%s timeout_ms=%d", dir, ways[_i], PATIENCE_MS);
     begin_to_fill();
-    agent_progress(&busy, 300000, PATIENCE_MS); /* segments have become long: there are few other gaps */
-    for (; done < 100 && tries < 2000; tries++) {
+    for (; done < 100 && tries < 5000; tries++) {
         const char *answer = agent_ask(&other, "put mine %u", done);
         bool ok = strncmp(answer, "ok", 2) == 0;
         ck_assert_msg(ok || (_i == 2 && strncmp(answer, "SHALE_BUSY", 10) == 0), "%s", answer);
@@ -196,17 +193,49 @@ START_TEST(h12_who_is_killed_while_it_keeps_the_lock_delays_nobody_and_loses_not
 }
 END_TEST
 
+static shale_db *open_keeping(void)
+{
+    shale_options o = small_options();
+    o.threads = 1;
+    o.memtable_bytes = 64 << 20;
+    return open_with(dir, &o);
+}
+
+static void put_until_kept(shale_db *db)
+{
+    for (int i = 0; i < 4000 && (i < 500 || !held()); i++) {
+        put(db, "k", "v");
+    }
+}
+
+START_TEST(who_was_asked_keeps_nothing_for_a_while)
+{
+    shale_db *db = open_keeping();
+    shale_held *lock;
+    for (int i = 0; i < 20; i++) {
+        put_until_kept(db);
+        int64_t asked = os_now();
+        int rc = shale_lockq_acquire(queue, NULL, SHALE_LOCK_EXCLUSIVE, 0, NULL, &lock);
+        ck_assert(rc == SHALE_OK || rc == SHALE_BUSY);
+        if (rc == SHALE_OK) {
+            assert_ok(shale_lockq_release(lock));
+        }
+        for (int j = 0; rc == SHALE_BUSY && j < 100; j++) {
+            put(db, "k", "w");
+            bool kept = held();
+            ck_assert(!kept || os_now() - asked > 40000000);
+        }
+    }
+    assert_ok(shale_close(db));
+}
+END_TEST
+
 START_TEST(whatever_ends_the_keeping_the_next_commit_takes_the_lock_anew)
 {
     shale_txn *txn;
-    shale_options o = small_options();
-    o.threads = 1;
-    o.memtable_bytes = 4 << 20;
-    shale_db *db = open_with(dir, &o);
+    shale_db *db = open_keeping();
     for (int i = 0; i < 40; i++) {
-        for (int j = 0; j < 4000 && (j < 500 || !held()); j++) {
-            put(db, "k", "v");
-        }
+        put_until_kept(db);
         if (i % 2 == 0) {
             assert_ok(i % 4 == 0 ? shale_put(db, "k", 1, "w", 1, SHALE_SYNC) : shale_flush(db));
         } else {
@@ -250,6 +279,7 @@ static Suite *suite(void)
     tcase_add_test(c, h10_who_is_stopped_while_it_does_nothing_holds_nothing);
     tcase_add_test(c, h10_who_is_stopped_while_it_keeps_the_lock_is_named);
     tcase_add_test(c, h12_who_is_killed_while_it_keeps_the_lock_delays_nobody_and_loses_nothing);
+    tcase_add_test(c, who_was_asked_keeps_nothing_for_a_while);
     tcase_add_test(c, whatever_ends_the_keeping_the_next_commit_takes_the_lock_anew);
     tcase_add_test(c, two_handles_of_a_process_do_not_wait_for_each_other);
     suite_add_tcase(s, c);
