@@ -1,5 +1,5 @@
-/* queue.pml - the lock queue: numbers, tickets, turns, skip_below, the short way, time limits; kill and stop anywhere.
- * (libdb/lockq/queue.c, pass.c; sequentially consistent memory; GETLK and SETLK are atomic, as in the kernel.)
+/* queue.pml - the lock queue: numbers, tickets, turns, skip_below, the short way, time limits, locks that are kept between two
+ * acquisitions; kill and stop anywhere. (libdb/lockq/queue.c, pass.c, keep.c, libdb/db/keep.c; sequentially consistent memory; GETLK and SETLK are atomic, as in the kernel.)
  *
  * Run pan with -E: the end is looked at by Watch(), because the dead end where they died.
  *
@@ -7,8 +7,9 @@
  * nobody is stuck: a sleeper looks again when it is woken, or by its timer, but only where that look would change something,
  * so that processes which nobody lets go on are found by Watch().
  *
- *   -DHELD      process 0 begins with the lock
+ *   -DHELD      process 0 begins with the lock           -DR0=n -DR2=n  how often processes 0 and 2 take it
  *   -DTURN      locks are taken for a turn            -DNOTIMER  no timers but that of a turn: the wakes
+ *   -DKEEP      locks may be kept for the next acquisition; each process has a keeper, which may give them up at any time
  *   -DKILLS=k -DSTOPS=s -DGIVEUPS=g  how often                   alone must do (only with KILLS=0, STOPS=0)
  *
  * Seeded bugs, each of which must be found:
@@ -17,10 +18,18 @@
  *   -DNO_LOWER          who was skipped does not lower skip_below   -DHASTY            rule 5 without waiting: runners are skipped
  *   -DSILENT_GIVEUP     who gives up wakes nobody                   -DLOCK_BY_NUMBER   served decides, not the kernel's lock
  *   -DBACKOFF_SILENT    who gives the lock back wakes nobody
+ *   -DNO_KEEPER         who does nothing keeps the lock             -DKEEPER_SILENT    the keeper wakes nobody
+ *   -DKEEP_STALE        who freed a kept lock believes it kept
  */
 #define N 3 /* the macros over all processes are written out */
 #ifndef R
 #define R 1
+#endif
+#ifndef R0
+#define R0 R /* times that process 0 takes it */
+#endif
+#ifndef R2
+#define R2 R /* and process 2 */
 #endif
 #ifndef KILLS
 #define KILLS 0
@@ -32,7 +41,7 @@
 #define GIVEUPS 0
 #endif
 #define NONE 255
-#define NUMBERS (2 * N * R + 2)
+#define NUMBERS (2 * N * R + 2 * R0)
 
 byte kills = KILLS, stops = STOPS, giveups = GIVEUPS;
 byte next, served, skip_below;        /* struct lockq_slot */
@@ -43,6 +52,7 @@ bool turn_on;                         /* before turn_end */
 bool woken[NUMBERS];                  /* wake word of a number: changed since its waiter loaded it */
 bool dead[N], stopped[N], frozen[N];  /* frozen: stopped for ever */
 bool done[N], in_crit[N];
+bool kept[N];                         /* behind the gate of the handle, which its keeper passes too */
 bool in_place[N];                     /* ghost: has a ticket and has not been skipped, or has taken its place back */
 byte inside;
 
@@ -114,7 +124,7 @@ proctype P(byte me) provided(!dead[me] && !stopped[me])
 proctype P(byte me)
 #endif
 {
-    byte left = R, n, s, k, f, from, to;
+    byte left = (me == 0 -> R0 : (me == 2 -> R2 : R)), n, s, k, f, from, to;
     bool in_turn, passed;
     bit before[N]; /* ghost: ran in its place before me when I looked */
 
@@ -124,11 +134,29 @@ proctype P(byte me)
     :: else
     fi;
 #endif
-again: /* take_at_once */
+again:
     if
     :: left == 0 -> goto gone
     :: else
     fi;
+#ifdef KEEP
+    if /* db_keep_resume */
+    :: atomic { kept[me] -> kept[me] = false };
+        if
+        :: atomic { served == next -> goto crit }
+#ifdef TURN
+        :: atomic { served != next && owner == me && turn_on -> goto crit }
+        :: atomic { served != next && !(owner == me && turn_on) -> lock = NONE; owner = (owner == me -> NONE : owner) };
+#else
+        :: atomic { served != next -> lock = NONE };
+#endif
+            wake_next();
+            goto enqueue
+        fi
+    :: atomic { !kept[me] -> skip }
+    fi;
+#endif
+    /* take_at_once */
     in_turn = false;
     if
     :: atomic { served == next -> skip }
@@ -277,6 +305,18 @@ giveup: /* take_in_queue, the time limit */
 crit:
     atomic { inside++; in_crit[me] = true; assert(inside == 1) } /* [I-5] */
     atomic { inside--; in_crit[me] = false }
+#ifdef KEEP
+    if /* db_keep */
+    :: atomic { served == next -> kept[me] = true; goto freed }
+#ifdef TURN
+    :: atomic { served != next && owner == me && turn_on -> kept[me] = true; goto freed }
+#endif
+#ifdef KEEP_STALE
+    :: kept[me] = true
+#endif
+    :: skip
+    fi;
+#endif
     lock = NONE;
     if
     :: atomic { served == next -> skip }
@@ -309,6 +349,7 @@ gone:
         dead[j] = true;                                                                                      \
         ticket[j] = 0;                                                                                       \
         in_place[j] = false;                                                                                 \
+        kept[j] = false;                                                                                     \
         lock = (lock == j -> NONE : lock);                                                                   \
         inside = inside - in_crit[j];                                                                        \
         in_crit[j] = false                                                                                   \
@@ -337,6 +378,38 @@ end_killer:
     :: d_step { stopped[2] && !frozen[2] -> stopped[2] = false }
     od
 }
+
+#ifdef KEEP
+/* libdb/db/keep.c: keeper, db_keep_end */
+#if KILLS + STOPS > 0
+proctype Keeper(byte me) provided(!dead[me] && !stopped[me])
+#else
+proctype Keeper(byte me)
+#endif
+{
+    byte from, to;
+end_keeper:
+    do
+    :: atomic { kept[me] -> kept[me] = false; lock = (lock == me -> NONE : lock) };
+        if
+        :: atomic { served == next -> skip }
+        :: atomic { served != next ->
+               if
+#ifdef TURN
+               :: owner == me && turn_on -> goto end_keeper
+               :: owner == me && !turn_on -> owner = NONE
+               :: owner != me
+#else
+               :: true
+#endif
+               fi };
+#ifndef KEEPER_SILENT
+            wake_next()
+#endif
+        fi
+    od
+}
+#endif
 
 /* When nobody can do anything any more, everybody has had the lock, or given up, or is dead or frozen. */
 #define ENDED(j) (done[j] || dead[j] || frozen[j])
@@ -371,6 +444,11 @@ init
         :: i < N -> run P(i); i++
         :: else -> break
         od;
+#if defined(KEEP) && !defined(NO_KEEPER)
+        run Keeper(0);
+        run Keeper(1);
+        run Keeper(2);
+#endif
 #if KILLS + STOPS > 0
         run Killer();
 #endif
