@@ -264,6 +264,7 @@ static Suite *suite(void)
     tcase_set_timeout(random, test_times(400, 7200));
     tcase_add_checked_fixture(random, setup, teardown);
     tcase_add_test(random, random_kills_of_one_and_of_all);
+    tcase_set_timeout(count, 60);
     tcase_add_test(count, enough_were_killed_in_every_phase);
     suite_add_tcase(s, directed);
     suite_add_tcase(s, random);

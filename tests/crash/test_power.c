@@ -542,6 +542,7 @@ static Suite *suite(void)
         abort();
     }
     tcase_set_timeout(t, test_times(400, 14400));
+    tcase_set_timeout(count, 60);
     tcase_add_test(t, h37_every_durable_commit_and_nothing_but_a_prefix);
     tcase_add_test(count, enough_was_at_stake);
     suite_add_tcase(s, t);

@@ -531,6 +531,9 @@ int main(void)
     Suite *suite = suite_create("base");
     TCase *errors = tcase_create("errors"), *bytes = tcase_create("bytes"),
           *options = tcase_create("options");
+    tcase_set_timeout(errors, 60);
+    tcase_set_timeout(bytes, 60);
+    tcase_set_timeout(options, 60);
     suite_add_tcase(suite, errors);
     suite_add_tcase(suite, bytes);
     suite_add_tcase(suite, options);

@@ -101,6 +101,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("db_compact");
     TCase *t = tcase_create("wishes");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, work_leaves_alone_a_level_that_somebody_waits_for);
     tcase_add_loop_test(t, wish_that_is_past_or_noise_holds_nobody_up, 0, 2);

@@ -150,6 +150,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("db_sync");
     TCase *t = tcase_create("sync");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, durable_commit_is_on_the_disk_when_it_returns);
     tcase_add_test(t, close_syncs_what_was_not);

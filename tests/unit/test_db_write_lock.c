@@ -79,6 +79,7 @@ static Suite *suite(void)
 {
     Suite *s = suite_create("db_write_lock");
     TCase *t = tcase_create("write_lock");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, put_opens_what_it_needs_before);
     tcase_add_test(t, transaction_opens_what_it_reads_before);

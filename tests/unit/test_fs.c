@@ -132,6 +132,7 @@ int main(void)
     tempdir_root(root);
     Suite *suite = suite_create("fs");
     TCase *fs = tcase_create("fs");
+    tcase_set_timeout(fs, 60);
     suite_add_tcase(suite, fs);
     tcase_add_checked_fixture(fs, setup, teardown);
     tcase_add_test(fs, h26_network_file_systems_are_refused_by_type);

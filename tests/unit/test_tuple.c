@@ -503,6 +503,8 @@ int main(void)
 {
     Suite *suite = suite_create("tuple");
     TCase *bytes = tcase_create("bytes"), *calls = tcase_create("calls");
+    tcase_set_timeout(bytes, 60);
+    tcase_set_timeout(calls, 60);
     suite_add_tcase(suite, bytes);
     suite_add_tcase(suite, calls);
     tcase_add_checked_fixture(bytes, setup, teardown);

@@ -296,6 +296,7 @@ int main(void)
     suite_add_tcase(suite, limits);
     tcase_add_checked_fixture(text, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
+    tcase_set_timeout(text, 60);
     tcase_set_timeout(limits, 60);
     tcase_add_loop_test(text, what_is_written_is_printed_in_one_form, 0, (int)BASE_COUNT(forms));
     tcase_add_loop_test(text, errors_name_the_place_and_what_to_write, 0, (int)BASE_COUNT(errors));
