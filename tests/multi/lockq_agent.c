@@ -133,6 +133,7 @@ static const char *run_loop(struct board *b, struct board_agent *row, const stru
         note_order(b);
         bool grows = the_claim.number > last || the_claim.number == 0 || agent_flag(line, "damage");
         last = the_claim.number;
+        atomic_fetch_add(&row->ops, 1); /* while it is held: who has it alone sees none grow */
         lockq_free(queue, &the_lock, &the_claim);
         if (!sound) {
             return "two holders at once";
@@ -140,7 +141,6 @@ static const char *run_loop(struct board *b, struct board_agent *row, const stru
         if (!grows) {
             return "the fencing number does not grow";
         }
-        atomic_fetch_add(&row->ops, 1);
     }
     return NULL;
 }

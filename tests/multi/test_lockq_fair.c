@@ -6,20 +6,10 @@
 
 /* So long nothing may happen; rule 5 has looked several times by then. */
 #define QUIET_MS 500
+/* A scene is played so often before it is judged: the machine may be busy. */
+#define ROUNDS 5
 
 /* ---- shared and exclusive ---- */
-
-/* Agents 0..2 share in a loop, agent 3 shares and holds on, agent 4 wants it alone. */
-static void sharers_and_one_who_wants_it_alone(void)
-{
-    start_all(5);
-    agent_must(&agent[3], "take job shared");
-    for (unsigned i = 0; i < 3; i++) {
-        agent_tell(&agent[i], "loop job shared");
-        agent_progress(&agent[i], 20, PATIENCE_MS);
-    }
-    agent_tell(&agent[4], "take job");
-}
 
 static uint64_t shared_ops(void)
 {
@@ -52,22 +42,40 @@ static uint64_t await_standstill(void)
     return ops;
 }
 
-/* On a busy machine it may be late with one answer, and be skipped once; a wrong rule skips it all the time.
- */
-START_TEST(h34_later_sharers_never_pass_an_exclusive_waiter)
+/* Agents 0..2 share in a loop, agent 3 shares and holds on, agent 4 wants it alone. Was it never skipped? */
+static bool wait_among_sharers(void)
 {
-    sharers_and_one_who_wants_it_alone();
+    for (unsigned i = 0; i < 3; i++) {
+        agent_progress(&agent[i], 20, PATIENCE_MS);
+    }
+    agent_must(&agent[3], "take job shared");
+    uint64_t skipped = slot_of("job")->skipped;
+    agent_tell(&agent[4], "take job");
     uint64_t ops = await_standstill();
     ck_assert_ptr_null(agent_wait(&agent[4], QUIET_MS)); /* it is held shared */
-    uint64_t skipped = slot_of("job")->skipped;
-    ck_assert_uint_le(skipped, 1);
-    ck_assert(skipped == 1 || shared_ops() == ops);
+    skipped = slot_of("job")->skipped - skipped;
+    ck_assert(skipped != 0 || shared_ops() == ops);
     agent_must(&agent[3], "free");
     agent_done(&agent[4]);
     ops = shared_ops();
     os_nap(20000000);
     ck_assert_uint_eq(shared_ops(), ops); /* alone it is */
     agent_must(&agent[4], "free");
+    return skipped == 0;
+}
+
+/* On a busy machine it may be late with an answer; a wrong rule skips it in every round. */
+START_TEST(h34_later_sharers_never_pass_an_exclusive_waiter)
+{
+    bool never = false;
+    start_all(5);
+    for (unsigned i = 0; i < 3; i++) {
+        agent_tell(&agent[i], "loop job shared");
+    }
+    for (int round = 0; round < ROUNDS && !never; round++) {
+        never = wait_among_sharers();
+    }
+    ck_assert(never);
     for (unsigned i = 0; i < 3; i++) {
         agent_progress(&agent[i], 20, PATIENCE_MS);
     }
@@ -135,8 +143,6 @@ END_TEST
 
 /* ---- the dead and the stopped ---- */
 
-/* The best of some rounds: the machine may be busy. */
-#define ROUNDS  5
 #define SOON_NS INT64_C(300000000)
 
 /* Twelve tickets of one process, and the holder: killed at the same moment, so that nobody is left to wake
@@ -210,36 +216,52 @@ START_TEST(killed_when_its_turn_comes_a_waiter_delays_the_next_by_little)
 }
 END_TEST
 
-/* The stopped are passed together, and one who runs among them is not passed: it has the lock before the one
- * that found them. */
-START_TEST(h10_many_stopped_waiters_are_passed_in_one_step_and_the_running_keep_their_order)
+/* Agents 1 to 8 wait in this order, 1, 2, 3 and 5 of them stopped; each frees the lock when it has had it.
+ * Have the running had it in their order, before those who are let go on, and were there two steps: past 1, 2
+ * and 3, and past 5? */
+static bool pass_the_stopped(void)
 {
-    start_all(9);
-    agent_must(&agent[0], "take job");
+    static const unsigned stopped[] = {1, 2, 3, 5}, running[] = {4, 6, 7, 8};
+    struct lockq_slot *slot = slot_of("job");
+    uint64_t skipped = slot->skipped, place = strtoull(agent_must(&agent[0], "take job"), NULL, 10);
+    uint64_t next = atomic_load(&slot->next);
     for (unsigned i = 1; i < 9; i++) {
         agent_tell(&agent[i], "take job");
-        await_ticket("job", i);
+        agent_tell(&agent[i], "free");
+        await_ticket("job", next + i);
+        os_nap(6000000); /* who waits looks every 25 ms: now one is the first to look, now another */
     }
-    static const unsigned stopped[] = {1, 2, 3, 5};
     for (size_t i = 0; i < BASE_COUNT(stopped); i++) {
         agent_stop(&agent[stopped[i]]);
     }
     agent_must(&agent[0], "free");
-    ck_assert_str_eq(agent_done(&agent[4]), "1");
-    ck_assert_uint_eq(slot_of("job")->skipped, 1);
-    agent_must(&agent[4], "free");
-    ck_assert_str_eq(agent_done(&agent[6]), "2");
-    agent_must(&agent[6], "free");
-    ck_assert_str_eq(agent_done(&agent[7]), "3");
-    agent_must(&agent[7], "free");
-    ck_assert_str_eq(agent_done(&agent[8]), "4");
-    ck_assert_uint_eq(slot_of("job")->skipped, 2);
-    agent_must(&agent[8], "free");
+    bool in_order = true;
+    for (size_t i = 0; i < BASE_COUNT(running); i++) {
+        in_order = strtoull(agent_done(&agent[running[i]]), NULL, 10) == ++place && in_order;
+        agent_done(&agent[running[i]]);
+    }
+    in_order = slot->skipped - skipped == 2 && in_order;
     for (size_t i = 0; i < BASE_COUNT(stopped); i++) {
         agent_signal(&agent[stopped[i]], SIGCONT);
         agent_done(&agent[stopped[i]]);
-        agent_must(&agent[stopped[i]], "free");
+        agent_done(&agent[stopped[i]]);
     }
+    return in_order;
+}
+
+/* The stopped are passed together, and one who runs among them is not passed: it has the lock before the one
+ * that found them. On a busy machine it may be late with its answer, and where the first that runs finds them
+ * no rule can go wrong: so most of the rounds decide. */
+START_TEST(h10_many_stopped_waiters_are_passed_in_one_step_and_the_running_keep_their_order)
+{
+    int right = 0, wrong = 0;
+    start_all(9);
+    while (right <= ROUNDS && wrong <= ROUNDS) {
+        bool in_order = pass_the_stopped();
+        right += in_order;
+        wrong += !in_order;
+    }
+    ck_assert_int_gt(right, wrong);
     quit_all(9);
 }
 END_TEST
@@ -285,7 +307,7 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *s = suite_create("lockq_fair");
-    TCase *c = tcase_create("processes");
+    TCase *c = tcase_create("processes"), *crowd = tcase_create("crowd");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_set_timeout(c, test_times(120, 1800));
     tcase_add_test(c, h34_later_sharers_never_pass_an_exclusive_waiter);
@@ -295,8 +317,11 @@ static Suite *suite(void)
     tcase_add_test(c, killed_with_all_that_wait_before_it_the_holder_delays_nobody);
     tcase_add_test(c, killed_when_its_turn_comes_a_waiter_delays_the_next_by_little);
     tcase_add_test(c, h10_many_stopped_waiters_are_passed_in_one_step_and_the_running_keep_their_order);
-    tcase_add_test(c, h33_five_thousand_waiters_drain);
     suite_add_tcase(s, c);
+    tcase_add_checked_fixture(crowd, setup, teardown);
+    tcase_set_timeout(crowd, test_times(120, 1800));
+    tcase_add_test(crowd, h33_five_thousand_waiters_drain);
+    suite_add_tcase(s, crowd);
     return s;
 }
 
