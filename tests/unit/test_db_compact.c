@@ -6,6 +6,18 @@
 static char *dir;
 static shale_db *db;
 
+/* Three tables that overlap: level 0 wants to be compacted. */
+static void make_work(void)
+{
+    for (int i = 0; i < 3; i++) {
+        char value[16];
+        snprintf(value, sizeof value, "%d", i);
+        assert_ok(shale_put(db, "a", 1, value, strlen(value), 0));
+        assert_ok(shale_put(db, "b", 1, value, strlen(value), 0));
+        assert_ok(shale_flush(db));
+    }
+}
+
 static void setup(void)
 {
     shale_options o;
@@ -15,13 +27,7 @@ static void setup(void)
     o.l0_compact = 3;
     o.timeout_ms = 50;
     assert_ok(shale_open(dir, &o, &db));
-    for (int i = 0; i < 3; i++) { /* three tables that overlap: level 0 wants to be compacted */
-        char value[16];
-        snprintf(value, sizeof value, "%d", i);
-        assert_ok(shale_put(db, "a", 1, value, strlen(value), 0));
-        assert_ok(shale_put(db, "b", 1, value, strlen(value), 0));
-        assert_ok(shale_flush(db));
-    }
+    make_work();
 }
 
 static void teardown(void)
@@ -40,14 +46,21 @@ static unsigned tables(unsigned level)
     return n;
 }
 
+/* A wish lasts 20 ms; a busy machine may look at it later. */
 START_TEST(work_leaves_alone_a_level_that_somebody_waits_for)
 {
-    unsigned before = tables(0);
     uint64_t done = 1;
-    ck_assert_uint_eq(before, 3);
-    atomic_store(&db->state->wish[0], (uint64_t)os_now() + 20000000);
-    assert_status(shale_work(db, SHALE_WORK_COMPACT, UINT64_MAX, &done), SHALE_BUSY);
-    ck_assert_uint_eq(tables(0), before);
+    int rc = SHALE_OK;
+    for (int round = 0; round < 10 && rc == SHALE_OK; round++) {
+        if (round > 0) {
+            make_work();
+        }
+        ck_assert_uint_eq(tables(0), 3);
+        atomic_store(&db->state->wish[0], (uint64_t)os_now() + 20000000);
+        rc = shale_work(db, SHALE_WORK_COMPACT, UINT64_MAX, &done);
+    }
+    assert_status(rc, SHALE_BUSY);
+    ck_assert_uint_eq(tables(0), 3);
     ck_assert_uint_eq(done, 0);
     assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL)); /* the one who waits is not hindered */
     ck_assert_uint_eq(tables(0), 0);

@@ -1,6 +1,9 @@
 /* test_lockq.c - the rules of the lock queue: order, tickets, stopped waiters, turns, sharing. */
 #include "lockq_side.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 /* ---- the short way ---- */
 
 START_TEST(an_uncontended_lock_is_two_system_calls)
@@ -441,7 +444,7 @@ END_TEST
 #define SLEEPERS 16
 static struct lockq_slot *sleepers_slot;
 static _Atomic bool awake[SLEEPERS];
-static _Atomic unsigned asleep;
+static _Atomic long thread_id[SLEEPERS]; /* about to sleep */
 
 static void *sleeper(void *ctx)
 {
@@ -449,10 +452,24 @@ static void *sleeper(void *ctx)
     struct os_word word = lockq_word(sleepers_slot, 1 + i * LOCKQ_WORDS);
     struct os_wait wait = os_wait_forever();
     uint32_t value = atomic_load(word.word);
-    atomic_fetch_add(&asleep, 1);
+    atomic_store(&thread_id[i], syscall(SYS_gettid));
     (void)os_sleep_bits(&wait, &word, value, 60000 * MS);
     atomic_store(&awake[i], true);
     return NULL;
+}
+
+/* Another's wake changes the word: who is not asleep by then would not sleep at all. */
+static bool is_asleep(size_t i)
+{
+    char stat[64], line[512];
+    snprintf(stat, sizeof stat, "/proc/self/task/%ld/stat", atomic_load(&thread_id[i]));
+    FILE *f = fopen(stat, "re");
+    const char *text = f != NULL ? fgets(line, sizeof line, f) : NULL;
+    const char *state = text != NULL ? strstr(text, ") ") : NULL;
+    if (f != NULL) {
+        fclose(f);
+    }
+    return state != NULL && state[2] == 'S';
 }
 
 static unsigned count_awake(void)
@@ -473,13 +490,14 @@ START_TEST(h33_a_wake_reaches_the_one_that_is_meant_and_not_the_crowd)
     for (size_t i = 0; i < SLEEPERS; i++) {
         ck_assert_int_eq(os_thread_start(&thread[i], sleeper, &awake[i], "sleeper"), SHALE_OK);
     }
-    while (atomic_load(&asleep) < SLEEPERS) {
-        os_nap(MS);
+    for (size_t i = 0; i < SLEEPERS; i++) {
+        while (!is_asleep(i)) {
+            os_nap(MS);
+        }
     }
-    os_nap(50 * MS);
     for (size_t i = SLEEPERS; i-- > 0;) {
-        while (!atomic_load(&awake[i])) { /* again where it was not yet asleep */
-            lockq_wake_one(sleepers_slot, 1 + i * LOCKQ_WORDS);
+        lockq_wake_one(sleepers_slot, 1 + i * LOCKQ_WORDS);
+        while (!atomic_load(&awake[i])) {
             os_nap(MS);
         }
         os_nap(2 * MS);
