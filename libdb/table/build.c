@@ -1,6 +1,6 @@
 /* build.c - writing a table, once, front to back.
  *
- *   add -> block -> (lz4) -> 1 MiB buffer -> pwrite, write-back started
+ *   add -> block -> (lz4) -> 2 MiB buffer -> pwrite, write-back started
  *   finish: filter, index, sums, properties, footer; surplus space cut, fsync, rename
  *
  * [I-17] The file is NNN.sst.tmp until it is whole and on disk, and byte 0 of it is locked by its writer. A
@@ -9,8 +9,10 @@
  * creating and locking, a sweeper may have taken it for an orphan.
  *
  * Space is allocated 4 MiB ahead, so that the file lies in few extents and a full device shows early, and
- * write-back starts every 1 MiB, so that neither the final fsync nor the kernel's dirty-page throttling
- * stops anybody for long.
+ * write-back starts every 2 MiB, so that neither the final fsync nor the kernel's dirty-page throttling
+ * stops anybody for long. Each write is one aligned 2 MiB of the file, but for the last: a kernel that can
+ * then keeps it as one huge page, which a mapping reaches with one entry of the page table instead of 512.
+ * A reader that jumps about in the file spends a fifth of its time on the misses of the others.
  *
  * A block's separator is known only when the first key of the next block is: so one finished block's last
  * key waits.
@@ -22,7 +24,7 @@
 #include <lz4.h>
 #include <stdlib.h>
 
-#define BUILD_CHUNK   (1u << 20)
+#define BUILD_CHUNK   ((size_t)2 << 20)
 #define BUILD_AHEAD   (UINT64_C(4) << 20)
 #define BUILD_RETRIES 16
 /* A bigger block stays raw: it holds one huge value, and a reader can use that in place instead of
@@ -190,15 +192,25 @@ static int flush_out(struct table_builder *b)
     return rc;
 }
 
-/* Through the buffer, which never grows past its 1 MiB: something larger goes straight to the file. */
+/* Through the buffer, which is written when it is full; of something larger whole chunks go straight to the
+ * file. */
 static int put_bytes(struct table_builder *b, const void *p, size_t size)
 {
+    const unsigned char *from = p;
     int rc = SHALE_OK;
-    if (b->out.size + size > BUILD_CHUNK) {
-        rc = flush_out(b);
-    }
-    if (rc == SHALE_OK) {
-        rc = size > BUILD_CHUNK ? write_through(b, p, size) : buf_append(&b->out, p, size);
+    while (rc == SHALE_OK && size > 0) {
+        size_t n = BUILD_CHUNK - b->out.size < size ? BUILD_CHUNK - b->out.size : size;
+        if (n == BUILD_CHUNK) {
+            n = size - size % BUILD_CHUNK;
+            rc = write_through(b, from, n);
+        } else {
+            rc = buf_append(&b->out, from, n);
+            if (rc == SHALE_OK && b->out.size == BUILD_CHUNK) {
+                rc = flush_out(b);
+            }
+        }
+        from += n;
+        size -= n;
     }
     return rc;
 }
