@@ -33,10 +33,13 @@
 #define BASE_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define BASE_LIKELY(x)    __builtin_expect(!!(x), 1)
 #define BASE_UNLIKELY(x)  __builtin_expect(!!(x), 0)
+/* The line at p is about to be read. A hint: p may point anywhere. */
+#define BASE_PREFETCH(p) __builtin_prefetch(p)
 #else
 #define BASE_PRINTF(f, a)
 #define BASE_LIKELY(x)   (x)
 #define BASE_UNLIKELY(x) (x)
+#define BASE_PREFETCH(p) ((void)(p))
 #endif
 
 #define BASE_CACHELINE  64

@@ -37,10 +37,39 @@ static int look_in_table(shale_db *db, struct version_table *vt, struct slice ke
     return rc == SHALE_OK ? hit_from(th.type, th.value, t, hit) : rc;
 }
 
-static int look_in_tables(shale_db *db, const struct version *v, struct slice key, struct db_hit *hit,
-                          bool *gone)
+/* Where a key may be below the memtables: in any table of L0, and in at most one of each level. */
+struct below {
+    uint64_t hash;
+    struct version_table *at[VERSION_LEVELS];
+};
+
+static void ask_for_filter(const struct version_table *vt, uint64_t hash)
 {
-    uint64_t hash = key_hash(key);
+    const struct table *t = atomic_load_explicit(&vt->reader, memory_order_acquire);
+    if (t != NULL) {
+        table_prefetch(t, hash);
+    }
+}
+
+/* Done before the memtables are searched: meanwhile the lines of all filters come from memory at the same
+ * time, instead of one after the other. */
+static void look_ahead(const struct version *v, struct slice key, struct below *b)
+{
+    b->hash = key_hash(key);
+    for (uint32_t i = 0; i < v->level[0].count; i++) {
+        ask_for_filter(v->level[0].tables[i], b->hash);
+    }
+    for (unsigned l = 1; l < VERSION_LEVELS; l++) {
+        b->at[l] = v->level[l].count != 0 ? version_find(v, l, key) : NULL;
+        if (b->at[l] != NULL) {
+            ask_for_filter(b->at[l], b->hash);
+        }
+    }
+}
+
+static int look_in_tables(shale_db *db, const struct version *v, struct slice key, const struct below *b,
+                          struct db_hit *hit, bool *gone)
+{
     bool decided = false;
     for (uint32_t i = 0; i < v->level[0].count; i++) {
         struct version_table *vt = v->level[0].tables[i];
@@ -48,15 +77,14 @@ static int look_in_tables(shale_db *db, const struct version *v, struct slice ke
             slice_compare(key, buf_slice(&vt->info.largest)) > 0) {
             continue;
         }
-        int rc = look_in_table(db, vt, key, hash, hit, &decided, gone);
+        int rc = look_in_table(db, vt, key, b->hash, hit, &decided, gone);
         if (decided) {
             return rc;
         }
     }
     for (unsigned l = 1; l < VERSION_LEVELS; l++) {
-        struct version_table *vt = v->level[l].count != 0 ? version_find(v, l, key) : NULL;
-        if (vt != NULL) {
-            int rc = look_in_table(db, vt, key, hash, hit, &decided, gone);
+        if (b->at[l] != NULL) {
+            int rc = look_in_table(db, b->at[l], key, b->hash, hit, &decided, gone);
             if (decided) {
                 return rc;
             }
@@ -68,8 +96,10 @@ static int look_in_tables(shale_db *db, const struct version *v, struct slice ke
 int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slice key, struct db_hit *hit,
                    bool *gone)
 {
+    struct below below;
     hit->pin = (struct table_pin){0};
     *gone = false;
+    look_ahead(view->version, key, &below);
     for (unsigned i = 0; i < view->mem_count; i++) {
         struct mem_hit mh;
         int rc = mem_get(view->mem[i], key, seq, &mh);
@@ -80,7 +110,7 @@ int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slic
             return rc;
         }
     }
-    return look_in_tables(db, view->version, key, hit, gone);
+    return look_in_tables(db, view->version, key, &below, hit, gone);
 }
 
 /* ---- values ---- */

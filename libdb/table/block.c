@@ -73,17 +73,17 @@ static inline uint32_t heads_from(const struct table_block *b, uint32_t n, uint3
     return base + (uint32_t)(head_at(b, base) < h);
 }
 
-/* Among entries whose heads equal the suffix's: [lo, hi) narrows until it is empty. */
+/* Among entries whose heads equal the suffix's: [lo, hi) narrows until it is empty. *e: the entry, when
+ * equal. */
 static bool search_ties(const struct table_block *b, struct slice suffix, uint32_t lo, uint32_t hi,
-                        uint32_t *at, bool *equal)
+                        uint32_t *at, bool *equal, struct block_entry *e)
 {
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        struct block_entry e;
-        if (!block_at(b, mid, &e)) {
+        if (!block_at(b, mid, e)) {
             return false;
         }
-        int c = slice_compare(e.suffix, suffix);
+        int c = slice_compare(e->suffix, suffix);
         if (c == 0) {
             *at = mid;
             *equal = true;
@@ -97,27 +97,49 @@ static bool search_ties(const struct table_block *b, struct slice suffix, uint32
     return true;
 }
 
-bool block_search(const struct table_block *b, struct slice key, uint32_t *at, bool *equal)
+/* The key behind the block's prefix, and the entries [*lo, *hi) whose heads are the same: what is before them
+ * is smaller, what is behind them larger. */
+static struct slice search_heads(const struct table_block *b, struct slice key, uint32_t *lo, uint32_t *hi)
 {
     struct slice prefix = block_prefix(b);
     if (prefix.size != 0 && (key.size < prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)) {
-        *at = slice_compare(key, prefix) < 0 ? 0 : b->count;
-        *equal = false;
-        return true;
+        *lo = *hi = slice_compare(key, prefix) < 0 ? 0 : b->count;
+        return slice_make(key.data, 0);
     }
     struct slice suffix = slice_make(key.data + prefix.size, key.size - prefix.size);
     uint32_t h = block_head(suffix);
-    uint32_t lo = heads_from(b, b->count, h);
-    if (lo == b->count || head_at(b, lo) != h) {
-        *at = lo;
-        *equal = false;
-        return true;
+    *lo = *hi = heads_from(b, b->count, h);
+    if (*lo < b->count && head_at(b, *lo) == h) {
+        *hi = *lo + 1;
+        if (*hi < b->count && head_at(b, *hi) == h) {
+            *hi = h == UINT32_MAX ? b->count : heads_from(b, b->count, h + 1);
+        }
     }
-    uint32_t hi = lo + 1;
-    if (hi < b->count && head_at(b, hi) == h) {
-        hi = h == UINT32_MAX ? b->count : heads_from(b, b->count, h + 1);
+    return suffix;
+}
+
+bool block_search(const struct table_block *b, struct slice key, uint32_t *at, bool *equal)
+{
+    struct block_entry e;
+    uint32_t lo, hi;
+    struct slice suffix = search_heads(b, key, &lo, &hi);
+    return search_ties(b, suffix, lo, hi, at, equal, &e);
+}
+
+int block_get(const struct table_block *b, struct slice key, struct block_entry *e)
+{
+    uint32_t lo, hi;
+    bool equal;
+    struct slice suffix = search_heads(b, key, &lo, &hi);
+    if (lo < hi) { /* its value may begin in the next line, and go on in the one behind that */
+        const unsigned char *p = b->data + offset_at(b, lo + (hi - lo) / 2);
+        BASE_PREFETCH(p + BASE_CACHELINE);
+        BASE_PREFETCH(p + (size_t)2 * BASE_CACHELINE);
     }
-    return search_ties(b, suffix, lo, hi, at, equal);
+    if (!search_ties(b, suffix, lo, hi, &lo, &equal, e)) {
+        return SHALE_CORRUPT;
+    }
+    return equal ? SHALE_OK : SHALE_NOTFOUND;
 }
 
 bool block_check(const struct table_block *b)

@@ -34,6 +34,15 @@ bool block_open(struct table_block *b, const unsigned char *data, size_t size);
 bool block_at(const struct table_block *b, uint32_t i, struct block_entry *e);
 /* *at: the first entry whose key is >= key, or count. *equal: it is the key itself. false: malformed. */
 bool block_search(const struct table_block *b, struct slice key, uint32_t *at, bool *equal);
+/* The entry of that key: SHALE_OK, SHALE_NOTFOUND, or SHALE_CORRUPT (no text): malformed. */
+int block_get(const struct table_block *b, struct slice key, struct block_entry *e);
+/* A block of so many bytes is about to be searched: asks for header, heads and offsets, of a usual one. */
+static inline void block_prefetch(const unsigned char *data, size_t size)
+{
+    for (size_t i = 0; i < 4 * BASE_CACHELINE && i < size; i += BASE_CACHELINE) {
+        BASE_PREFETCH(data + i);
+    }
+}
 /* Whole structure: no gaps, heads right, keys strictly ascending, prefix as long as it can be. false:
  * malformed. */
 bool block_check(const struct table_block *b);

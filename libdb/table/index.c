@@ -88,10 +88,9 @@ static inline uint32_t heads_from(const unsigned char *heads, uint32_t n, uint64
     return base + (uint32_t)(get_u64(heads + (size_t)base * 8) < h);
 }
 
-/* The first block whose head is >= h, or count; its head may be read. */
-static int first_from(const struct table_index *x, uint64_t h, uint32_t *at)
+/* The first block whose head is >= h, or count; its head may be read. group: the first whose top is >= h. */
+static int first_from(const struct table_index *x, uint32_t group, uint64_t h, uint32_t *at)
 {
-    uint32_t group = heads_from(x->tops, x->groups, h);
     if (group == x->groups) {
         *at = x->count;
         return SHALE_OK;
@@ -127,26 +126,47 @@ static int search_ties(const struct table_index *x, struct slice suffix, uint32_
     return SHALE_OK;
 }
 
-int index_find(const struct table_index *x, struct slice key, uint32_t *block)
+void index_find_begin(const struct table_index *x, struct slice key, struct index_search *s)
 {
     struct slice prefix = slice_make(x->prefix, x->prefix_size);
     if (prefix.size != 0 && (key.size < prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)) {
-        *block = slice_compare(key, prefix) < 0 ? 0 : x->count;
-        return SHALE_OK;
+        bool before = slice_compare(key, prefix) < 0;
+        s->suffix = slice_make(key.data, 0); /* not behind any separator */
+        s->head = 0;
+        s->group = before ? 0 : x->groups;
+        return;
     }
-    struct slice suffix = slice_make(key.data + prefix.size, key.size - prefix.size);
-    uint64_t h = key_head(suffix);
+    s->suffix = slice_make(key.data + prefix.size, key.size - prefix.size);
+    s->head = key_head(s->suffix);
+    s->group = heads_from(x->tops, x->groups, s->head);
+    const unsigned char *heads = x->heads + (size_t)s->group * INDEX_GROUP * 8;
+    for (size_t i = 0; i < INDEX_GROUP * 8; i += BASE_CACHELINE) {
+        BASE_PREFETCH(heads + i);
+    }
+}
+
+int index_find_end(const struct table_index *x, const struct index_search *s, uint32_t *block)
+{
     uint32_t lo, hi = x->count;
-    int rc = first_from(x, h, &lo);
+    int rc = first_from(x, s->group, s->head, &lo);
     if (BASE_UNLIKELY(rc != SHALE_OK)) {
         return rc;
     }
-    if (lo == x->count || head_at(x, lo) != h) {
+    if (lo == x->count || head_at(x, lo) != s->head) {
         *block = lo;
         return SHALE_OK;
     }
-    rc = h != UINT64_MAX ? first_from(x, h + 1, &hi) : SHALE_OK;
-    return rc == SHALE_OK ? search_ties(x, suffix, lo, hi, block) : rc;
+    if (s->head != UINT64_MAX) {
+        rc = first_from(x, heads_from(x->tops, x->groups, s->head + 1), s->head + 1, &hi);
+    }
+    return rc == SHALE_OK ? search_ties(x, s->suffix, lo, hi, block) : rc;
+}
+
+int index_find(const struct table_index *x, struct slice key, uint32_t *block)
+{
+    struct index_search s;
+    index_find_begin(x, key, &s);
+    return index_find_end(x, &s, block);
 }
 
 /* ---- building ---- */

@@ -42,6 +42,15 @@ int index_open(struct table_index *x, const struct table_tail *tail, const unsig
 int index_at(const struct table_index *x, uint32_t i, struct index_entry *e);
 /* The first block whose separator is >= key; count: the key lies behind all. */
 int index_find(const struct table_index *x, struct slice key, uint32_t *block);
+/* The same in two steps: the first one asks for the lines that the second one reads, so that they come from
+ * memory while the caller looks at something else. The key's bytes stay until the second. */
+struct index_search {
+    struct slice suffix; /* the key behind the prefix */
+    uint64_t head;       /* of the suffix */
+    uint32_t group;      /* in which the search goes on; groups: behind all */
+};
+void index_find_begin(const struct table_index *x, struct slice key, struct index_search *s);
+int index_find_end(const struct table_index *x, const struct index_search *s, uint32_t *block);
 
 struct index_builder {
     struct buf entries, ends, separators;

@@ -217,55 +217,62 @@ static int ask_filter(const struct table *t, uint64_t hash, struct table_counter
     return may_hold ? SHALE_OK : SHALE_NOTFOUND;
 }
 
-/* In the block: SHALE_NOTFOUND, or the entry. */
-static int find(const struct table *t, uint64_t offset, const struct table_block *parts, struct slice key,
-                struct table_hit *hit)
+void table_prefetch(const struct table *t, uint64_t hash)
 {
-    struct block_entry entry;
-    uint32_t at;
-    bool equal;
-    if (!block_search(parts, key, &at, &equal)) {
-        return table_damaged(t, offset, "malformed");
+    if (t->filter.lines != NULL) {
+        BASE_PREFETCH(filter_line_of(&t->filter, hash));
     }
-    if (!equal) {
-        return SHALE_NOTFOUND;
-    }
-    if (!block_at(parts, at, &entry)) {
-        return table_damaged(t, offset, "malformed");
-    }
-    *hit = (struct table_hit){entry.seq, entry.type, entry.value};
-    return SHALE_OK;
 }
 
+/* Block i, its bytes asked for as early as they can be. */
+static int load_for_get(struct table *t, uint32_t i, struct table_counters *counters, struct index_entry *e,
+                        struct table_block *parts, struct table_pin *pin)
+{
+    int rc = index_at(&t->index, i, e);
+    if (BASE_UNLIKELY(rc != SHALE_OK)) {
+        return rc;
+    }
+    if (BASE_LIKELY(t->map != NULL && table_packing_of(e) == TABLE_RAW)) {
+        block_prefetch(t->map + e->offset, e->raw);
+    }
+    struct table_load load = {counters, e->offset, e->offset, true};
+    return table_load_block(t, i, e, &load, parts, pin);
+}
+
+/* What takes time are the lines that are in no cache of the processor: the filter's, those of the index, of
+ * the block, of the entry. Each is asked for as soon as its place is known, and the index's without waiting
+ * for the filter. */
 int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
               struct table_hit *hit, struct table_pin *pin)
 {
+    struct index_search search;
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
+    table_prefetch(t, hash);
+    index_find_begin(&t->index, key, &search);
     uint32_t i = 0;
     int rc = ask_filter(t, hash, counters);
     if (rc == SHALE_OK) {
-        rc = index_find(&t->index, key, &i);
+        rc = index_find_end(&t->index, &search, &i);
     }
     if (rc != SHALE_OK || i == t->index.count) {
         return rc != SHALE_OK ? rc : SHALE_NOTFOUND;
     }
     struct index_entry e;
     struct table_block parts;
+    struct block_entry entry;
     struct table_pin held = {NULL, NULL};
-    rc = index_at(&t->index, i, &e);
-    if (rc == SHALE_OK) {
-        struct table_load load = {counters, e.offset, e.offset, true};
-        rc = table_load_block(t, i, &e, &load, &parts, &held);
+    rc = load_for_get(t, i, counters, &e, &parts, &held);
+    if (rc != SHALE_OK) {
+        return rc;
     }
+    rc = block_get(&parts, key, &entry);
     if (rc == SHALE_OK) {
-        rc = find(t, e.offset, &parts, key, hit);
-    }
-    if (rc == SHALE_OK) {
+        *hit = (struct table_hit){entry.seq, entry.type, entry.value};
         *pin = held;
-    } else {
-        table_pin_release(&held);
+        return SHALE_OK;
     }
-    return rc;
+    table_pin_release(&held);
+    return rc == SHALE_NOTFOUND ? rc : table_damaged(t, e.offset, "malformed");
 }
 
 uint64_t table_offset_of(const struct table *t, struct slice key)

@@ -55,7 +55,7 @@ struct table_builder;
 int table_build_start(int dirfd, uint64_t number, const struct table_options *options,
                       struct table_builder **b);
 /* Keys strictly ascending, a delete without a value, else SHALE_INVALID. What has failed once fails from
- * then on. Allocates ahead and starts write-back every 1 MiB. */
+ * then on. Allocates ahead and starts write-back every 2 MiB. */
 int table_build_add(struct table_builder *b, struct slice key, uint64_t seq, uint8_t type,
                     struct slice value);
 uint64_t table_build_size(const struct table_builder *b); /* bytes of the file so far, an estimate */
@@ -117,6 +117,8 @@ struct table_hit {
  * written for a mapped raw block. */
 int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
               struct table_hit *hit, struct table_pin *pin);
+/* Asks for the line of the filter that table_get of this hash will read first. */
+void table_prefetch(const struct table *t, uint64_t hash);
 
 /* A data block's parts (block.h); every one lies inside size. */
 struct table_block {
