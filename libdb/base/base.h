@@ -35,11 +35,14 @@
 #define BASE_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 /* The line at p is about to be read. A hint: p may point anywhere. */
 #define BASE_PREFETCH(p) __builtin_prefetch(p)
+/* For what is called for every entry of a scan. */
+#define BASE_INLINE static inline __attribute__((always_inline))
 #else
 #define BASE_PRINTF(f, a)
 #define BASE_LIKELY(x)   (x)
 #define BASE_UNLIKELY(x) (x)
 #define BASE_PREFETCH(p) ((void)(p))
+#define BASE_INLINE      static inline
 #endif
 
 #define BASE_CACHELINE  64

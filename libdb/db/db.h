@@ -46,6 +46,7 @@ struct db_view {
     bool private_replay; /* of a read-only handle without a living STATE */
     uint64_t private_seq;
     struct db_seen seen; /* of a private replay: before it began */
+    _Atomic bool pinned; /* every table of the version is open */
     struct version *version;
     unsigned mem_count;
     struct mem_index *mem[]; /* newest first */

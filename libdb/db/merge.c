@@ -149,16 +149,27 @@ static int move_mem(struct mem_iter *it, enum move move, struct slice key)
     }
 }
 
-static int move_level(struct db_merge *m, struct level_run *l, enum move move, struct slice key)
+static int position_level(struct db_merge *m, struct level_run *l, enum move move, struct slice key)
 {
     switch (move) {
     case MOVE_FIRST: return level_onward(m, l, level_edge(m, l, 0, false));
     case MOVE_LAST: return level_back(m, l, level_edge(m, l, l->count - 1, true));
     case MOVE_SEEK: return level_seek(m, l, key);
-    case MOVE_SEEK_BACK: return level_seek_for_prev(m, l, key);
-    case MOVE_NEXT: return level_onward(m, l, table_iter_next(&l->it));
-    default: return level_back(m, l, table_iter_prev(&l->it));
+    default: return level_seek_for_prev(m, l, key);
     }
+}
+
+BASE_INLINE int move_level(struct db_merge *m, struct level_run *l, enum move move, struct slice key)
+{
+    if (move == MOVE_NEXT) {
+        int rc = table_iter_next(&l->it);
+        return BASE_LIKELY(rc != SHALE_NOTFOUND) ? rc : level_onward(m, l, rc);
+    }
+    if (move == MOVE_PREV) {
+        int rc = table_iter_prev(&l->it);
+        return BASE_LIKELY(rc != SHALE_NOTFOUND) ? rc : level_back(m, l, rc);
+    }
+    return position_level(m, l, move, key);
 }
 
 static int move_foreign(struct db_run *run, enum move move, struct slice key, struct db_entry *entry)
@@ -173,7 +184,7 @@ static int move_foreign(struct db_run *run, enum move move, struct slice key, st
     }
 }
 
-static int child_move(struct db_merge *m, struct child *c, enum move move, struct slice key)
+BASE_INLINE int child_move(struct db_merge *m, struct child *c, enum move move, struct slice key)
 {
     int rc;
     if (c->kind == CHILD_LEVEL) {
@@ -279,22 +290,37 @@ static int position(struct db_merge *m, enum move move, struct slice key)
     return state_of(m);
 }
 
+/* The winner alone, when no other child stands at its key. next: the place of the one behind it, 0 when there
+ * is none: mostly the winner is still before that one, and stays where it is. */
+BASE_INLINE int step_winner(struct db_merge *m, enum move move, unsigned next)
+{
+    struct child *w = m->heap[0];
+    int rc = child_move(m, w, move, (struct slice){0});
+    if (BASE_LIKELY(rc == SHALE_OK)) {
+        if (next != 0 && before(m, m->heap[next], w)) {
+            sift_down(m, 0);
+        }
+        return SHALE_OK;
+    }
+    rc = settle(m, 0, rc);
+    return rc != SHALE_OK ? rc : state_of(m);
+}
+
 /* Moves every child off the winner's key: the others first, while its key can still be compared with. */
-static int step(struct db_merge *m, enum move move)
+BASE_INLINE int step(struct db_merge *m, enum move move)
 {
     struct child *w = m->heap[0];
     while (m->live > 1) {
         unsigned i = m->live > 2 && before(m, m->heap[2], m->heap[1]) ? 2 : 1;
         if (m->heap[i]->head != w->head || compare_keys(m->heap[i], w) != 0) {
-            break;
+            return step_winner(m, move, i);
         }
         int rc = settle(m, i, child_move(m, m->heap[i], move, (struct slice){0}));
         if (rc != SHALE_OK) {
             return rc;
         }
     }
-    int rc = settle(m, 0, child_move(m, w, move, (struct slice){0}));
-    return rc != SHALE_OK ? rc : state_of(m);
+    return step_winner(m, move, 0);
 }
 
 static int turn(struct db_merge *m, enum move seek, enum move move)
@@ -350,17 +376,12 @@ const struct db_entry *db_merge_entry(const struct db_merge *m)
 
 /* ---- making one ---- */
 
+/* One piece of memory, no larger than it must be: an iterator may be made for every seek. */
 static struct db_merge *merge_alloc(shale_db *db, unsigned most, const struct db_merge_options *o)
 {
-    struct db_merge *m = base_calloc(1, sizeof *m + most * sizeof m->children[0]);
+    struct db_merge *m = base_alloc(sizeof *m + most * (sizeof m->children[0] + sizeof m->heap[0]));
     if (m != NULL) {
-        m->heap = base_calloc(most + 1, sizeof(struct child *));
-        if (m->heap == NULL) {
-            free(m);
-            return NULL;
-        }
-        m->db = db;
-        m->options = *o;
+        *m = (struct db_merge){.db = db, .options = *o, .heap = (struct child **)(void *)&m->children[most]};
     }
     return m;
 }
@@ -370,6 +391,7 @@ static struct child *child_add(struct db_merge *m, enum child_kind kind)
     struct child *c = &m->children[m->count];
     c->kind = kind;
     c->age = m->count++;
+    c->run.level.open = false;
     return c;
 }
 
@@ -386,7 +408,11 @@ int db_merge_view(shale_db *db, struct db_view *view, uint64_t seq, const struct
                   const struct db_merge_options *o, struct db_merge **out)
 {
     const struct version_level *l0 = &view->version->level[0];
-    struct db_merge *m = merge_alloc(db, 1 + view->mem_count + l0->count + VERSION_LEVELS, o);
+    unsigned levels = 0;
+    for (unsigned l = 1; l < VERSION_LEVELS; l++) {
+        levels += view->version->level[l].count != 0;
+    }
+    struct db_merge *m = merge_alloc(db, (overlay != NULL) + view->mem_count + l0->count + levels, o);
     if (m == NULL) {
         return SHALE_NOMEM;
     }
@@ -433,6 +459,5 @@ void db_merge_release(struct db_merge *m)
         }
     }
     buf_release(&m->turn);
-    free(m->heap);
     free(m);
 }

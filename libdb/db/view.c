@@ -118,6 +118,9 @@ void db_view_unref(struct db_view *view)
 
 int db_view_pin(shale_db *db, struct db_view *view)
 {
+    if (BASE_LIKELY(atomic_load_explicit(&view->pinned, memory_order_acquire))) {
+        return SHALE_OK;
+    }
     for (unsigned l = 0; l < VERSION_LEVELS; l++) {
         const struct version_level *level = &view->version->level[l];
         for (uint32_t i = 0; i < level->count; i++) {
@@ -129,6 +132,7 @@ int db_view_pin(shale_db *db, struct db_view *view)
             }
         }
     }
+    atomic_store_explicit(&view->pinned, true, memory_order_release); /* what is open stays so */
     return SHALE_OK;
 }
 

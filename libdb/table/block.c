@@ -6,11 +6,6 @@ static inline uint32_t head_at(const struct table_block *b, uint32_t i)
     return get_u32(b->heads + (size_t)i * 4);
 }
 
-static inline uint32_t offset_at(const struct table_block *b, uint32_t i)
-{
-    return b->wide ? get_u32(b->offsets + (size_t)i * 4) : get_u16(b->offsets + (size_t)i * 2);
-}
-
 bool block_open(struct table_block *b, const unsigned char *data, size_t size)
 {
     if (size < BLOCK_HEADER || size > UINT32_MAX) {
@@ -34,31 +29,6 @@ bool block_open(struct table_block *b, const unsigned char *data, size_t size)
     b->heads = data + BLOCK_HEADER + prefix;
     b->offsets = b->heads + (size_t)count * 4;
     return true;
-}
-
-bool block_at(const struct table_block *b, uint32_t i, struct block_entry *e)
-{
-    uint32_t at = offset_at(b, i);
-    uint32_t until = i + 1 < b->count ? offset_at(b, i + 1) : b->size;
-    if (BASE_UNLIKELY(at < b->entries || until > b->size || at > until)) {
-        return false;
-    }
-    const unsigned char *p = b->data + at, *end = b->data + until;
-    uint32_t suffix, value;
-    p = varint_get32(p, end, &suffix);
-    if (BASE_UNLIKELY(p == NULL)) {
-        return false;
-    }
-    p = varint_get32(p, end, &value);
-    if (BASE_UNLIKELY(p == NULL || (uint64_t)suffix + value + 8 != (uint64_t)(end - p))) {
-        return false;
-    }
-    uint64_t packed = get_u64(p);
-    e->seq = packed >> 8;
-    e->type = (uint8_t)packed;
-    e->suffix = slice_make(p + 8, suffix);
-    e->value = slice_make(p + 8 + suffix, value);
-    return e->type == TABLE_PUT || (e->type == TABLE_DELETE && value == 0);
 }
 
 /* The first of [0, n) whose head is >= h. Without branches: which way a search turns cannot be predicted. */
@@ -132,7 +102,7 @@ int block_get(const struct table_block *b, struct slice key, struct block_entry 
     bool equal;
     struct slice suffix = search_heads(b, key, &lo, &hi);
     if (lo < hi) { /* its value may begin in the next line, and go on in the one behind that */
-        const unsigned char *p = b->data + offset_at(b, lo + (hi - lo) / 2);
+        const unsigned char *p = b->data + block_offset(b, lo + (hi - lo) / 2);
         BASE_PREFETCH(p + BASE_CACHELINE);
         BASE_PREFETCH(p + (size_t)2 * BASE_CACHELINE);
     }
@@ -146,7 +116,7 @@ bool block_check(const struct table_block *b)
 {
     struct block_entry e, before = {.suffix = {NULL, 0}};
     struct slice first = {NULL, 0};
-    if (offset_at(b, 0) != b->entries || b->wide != (b->size > UINT16_MAX)) {
+    if (block_offset(b, 0) != b->entries || b->wide != (b->size > UINT16_MAX)) {
         return false;
     }
     for (uint32_t i = 0; i < b->count; i++) {

@@ -30,8 +30,40 @@ struct block_entry {
 
 /* false: malformed. The bytes stay the caller's. */
 bool block_open(struct table_block *b, const unsigned char *data, size_t size);
+static inline uint32_t block_offset(const struct table_block *b, uint32_t i)
+{
+    return b->wide ? get_u32(b->offsets + (size_t)i * 4) : get_u16(b->offsets + (size_t)i * 2);
+}
+#define BLOCK_ENTRY_MIN 10u /* two sizes of a byte, and the sequence number */
 /* Entry i < count. false: malformed. */
-bool block_at(const struct table_block *b, uint32_t i, struct block_entry *e);
+BASE_INLINE bool block_at(const struct table_block *b, uint32_t i, struct block_entry *e)
+{
+    uint32_t at = block_offset(b, i);
+    uint32_t until = i + 1 < b->count ? block_offset(b, i + 1) : b->size;
+    if (BASE_UNLIKELY(at < b->entries || until > b->size || (uint64_t)at + BLOCK_ENTRY_MIN > until)) {
+        return false;
+    }
+    const unsigned char *p = b->data + at, *end = b->data + until;
+    uint32_t sizes = get_u16(p), suffix = sizes & 0xff, value = sizes >> 8;
+    if (BASE_LIKELY((sizes & 0x8080) == 0)) { /* both of one byte */
+        p += 2;
+    } else {
+        p = varint_get32(p, end, &suffix);
+        p = p != NULL ? varint_get32(p, end, &value) : NULL;
+        if (BASE_UNLIKELY(p == NULL)) {
+            return false;
+        }
+    }
+    if (BASE_UNLIKELY((uint64_t)suffix + value + 8 != (uint64_t)(end - p))) {
+        return false;
+    }
+    uint64_t packed = get_u64(p);
+    e->seq = packed >> 8;
+    e->type = (uint8_t)packed;
+    e->suffix = slice_make(p + 8, suffix);
+    e->value = slice_make(p + 8 + suffix, value);
+    return e->type == TABLE_PUT || (e->type == TABLE_DELETE && value == 0);
+}
 /* *at: the first entry whose key is >= key, or count. *equal: it is the key itself. false: malformed. */
 bool block_search(const struct table_block *b, struct slice key, uint32_t *at, bool *equal);
 /* The entry of that key: SHALE_OK, SHALE_NOTFOUND, or SHALE_CORRUPT (no text): malformed. */

@@ -86,7 +86,7 @@ static int verify_index(const struct verify *v, const struct table_block *parts,
     struct buf key = {NULL, 0, 0};
     int rc = SHALE_OK;
     for (size_t k = 0; rc == SHALE_OK && k < BASE_COUNT(edges); k++) {
-        struct block_entry e;
+        struct block_entry e = {.suffix = {NULL, 0}};
         uint32_t found = 0;
         rc = block_at(parts, edges[k], &e) ? buf_set(&key, prefix.data, prefix.size)
                                            : table_damaged(v->t, offset, "malformed");
