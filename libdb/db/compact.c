@@ -176,10 +176,33 @@ static int copy_info(const struct table_info *from, struct table_info *to)
     return rc == SHALE_OK ? buf_set(&to->largest, from->largest.data, from->largest.size) : rc;
 }
 
-/* A table with nothing to merge with is moved by the edit alone; not where it would escape compression. */
-static bool is_trivial(const shale_db *db, const struct compaction *c)
+#ifdef SHALE_DEBUG
+uint64_t db_pack_above = 0; /* tests are small, and are to meet packed blocks */
+#endif
+
+/* Are blocks to be packed in the tables that c makes of v? As long as keys and values are less than a quarter
+ * of the machine's memory they stay raw: then the page cache holds all of them, once for all processes, and a
+ * reader uses them where they lie, instead of unpacking its own copy of each. doc/decisions/0013 */
+static bool packs(const shale_db *db, const struct version *v, const struct compaction *c)
 {
-    bool changes_form = c->from < 2 && c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4;
+#ifdef SHALE_DEBUG
+    uint64_t above = db_pack_above;
+#else
+    uint64_t above = os_memory_bytes() / 4;
+#endif
+    uint64_t bytes = 0;
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        for (uint32_t i = 0; i < v->level[l].count; i++) {
+            bytes += v->level[l].tables[i]->info.raw_bytes;
+        }
+    }
+    return c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4 && bytes > above;
+}
+
+/* A table with nothing to merge with is moved by the edit alone; not where it would escape compression. */
+static bool is_trivial(const shale_db *db, const struct version *v, const struct compaction *c)
+{
+    bool changes_form = c->from < 2 && packs(db, v, c);
     return c->upper_count == 1 && c->lower_count == 0 && !changes_form && c->upper[0]->info.deletes == 0;
 }
 
@@ -200,11 +223,10 @@ static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction 
     struct output o = {.db = db, .c = c, .v = view->version, .edit = e};
     struct db_merge_options mo = {.fill_cache = false, .sequential = true};
     struct db_merge *m = NULL;
-    o.table_options =
-        (struct table_options){.block_bytes = db->options.block_bytes,
-                               .bloom_bits = db->options.bloom_bits,
-                               .lz4 = c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4,
-                               .mode = db->options.mode};
+    o.table_options = (struct table_options){.block_bytes = db->options.block_bytes,
+                                             .bloom_bits = db->options.bloom_bits,
+                                             .lz4 = packs(db, view->version, c),
+                                             .mode = db->options.mode};
     int rc = db_merge_tables(db, c->upper, c->upper_count, c->lower, c->lower_count, &mo, &m);
     if (rc == SHALE_OK) {
         rc = merge_into(&o, m);
@@ -224,7 +246,7 @@ static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction 
 int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
 {
     struct version_edit edit = {0};
-    bool unknown = false, trivial = is_trivial(db, c);
+    bool unknown = false, trivial = is_trivial(db, view->version, c);
     db_doing(db, "compacting L%u to L%u", c->from, c->to);
     os_mark(OS_MARK_COMPACT);
     int rc = remove_inputs(c, &edit);

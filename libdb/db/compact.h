@@ -29,6 +29,9 @@ void db_compaction_pick(const struct version *v, unsigned from, unsigned to, uin
                         struct compaction *c);
 /* Of L0 only the older half, which may go down without the newer one; false: there is only one table. */
 bool db_compaction_halve(const struct version *v, struct compaction *c);
+#ifdef SHALE_DEBUG
+extern uint64_t db_pack_above; /* bytes of keys and values; else a quarter of the memory */
+#endif
 /* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. */
 int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c);
 

@@ -180,6 +180,12 @@ size_t os_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+uint64_t os_memory_bytes(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    return pages > 0 ? (uint64_t)pages * os_page_size() : 0;
+}
+
 unsigned os_cpus(void)
 {
     cpu_set_t set;

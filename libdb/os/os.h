@@ -323,6 +323,7 @@ bool os_is_stopped(int64_t pid, uint64_t pid_ns, uint64_t start_time);
 bool os_has_ended(int64_t pid, uint64_t pid_ns, uint64_t start_time);
 void os_random(void *buf, size_t size); /* getrandom; never fails */
 size_t os_page_size(void);
+uint64_t os_memory_bytes(void); /* of the machine; 0: not known */
 unsigned os_cpus(void);
 
 /* ---- threads (thread.c) ---- */

@@ -1,6 +1,6 @@
 /* test_db_compact.c - who compacts a range by hand gets a busy level: it says that it waits, and work that
- * others would begin of themselves stays away for a while. */
-#include "db/db.h"
+ * others would begin of themselves stays away for a while. And what form the blocks of its tables have. */
+#include "db/compact.h"
 #include "lib/lib.h"
 
 static char *dir;
@@ -110,6 +110,38 @@ START_TEST(range_that_waits_for_a_busy_level_can_be_cancelled)
 }
 END_TEST
 
+/* Of the one table of the bottom level. */
+static const struct table_info *bottom(struct db_view *view)
+{
+    const struct version_level *l = &view->version->level[VERSION_LEVELS - 1];
+    ck_assert_uint_eq(l->count, 1);
+    return &l->tables[0]->info;
+}
+
+START_TEST(blocks_are_packed_only_where_there_is_more_than_memory_holds)
+{
+    char value[3000];
+    struct db_view *view;
+    uint64_t seq;
+    bool pack = _i == 1;
+    memset(value, 'v', sizeof value);
+    assert_ok(shale_put(db, "c", 1, value, sizeof value, 0));
+    assert_ok(shale_put(db, "d", 1, value, sizeof value, 0));
+    assert_ok(shale_flush(db));
+    db_pack_above = 2 * (1 + sizeof value) + 3 * 4 - pack; /* with what setup has put, three times */
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    assert_ok(db_view_get(db, &view, &seq));
+    const struct table_info *info = bottom(view);
+    if (pack) {
+        ck_assert_uint_lt(info->size, sizeof value);
+    } else {
+        ck_assert_uint_gt(info->size, info->raw_bytes);
+    }
+    db_view_unref(view);
+    db_pack_above = 0;
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_compact");
@@ -120,6 +152,10 @@ static Suite *suite(void)
     tcase_add_loop_test(t, wish_that_is_past_or_noise_holds_nobody_up, 0, 2);
     tcase_add_test(t, range_that_meets_a_busy_level_says_so);
     tcase_add_test(t, range_that_waits_for_a_busy_level_can_be_cancelled);
+    suite_add_tcase(s, t);
+    t = tcase_create("packing");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, blocks_are_packed_only_where_there_is_more_than_memory_holds, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }
