@@ -24,6 +24,7 @@
 #define DB_MAX_VALUE   (256u << 20)
 #define DB_MAX_BATCH   (UINT64_C(1) << 30)
 #define DB_MAX_HAZARDS 512
+#define DB_CALLS_ALONE 2  /* that a handle makes before its threads start */
 #define DB_MAX_MEMS    80 /* sealed (at most 64 and a few) and active */
 
 /* What a private replay depends on. */
@@ -155,19 +156,21 @@ struct shale_db {
     struct state_map old_states[8]; /* replaced files of STATE, mapped until close */
     unsigned old_state_count;
 
-    /* maintenance threads */
+    /* maintenance threads; under threads_mutex until they are stopped */
+    pthread_mutex_t threads_mutex;
     pthread_t *threads;
     unsigned thread_count;
     _Atomic uint32_t stopping;
     pthread_mutex_t compact_mutex; /* who picks next */
+    _Atomic uint32_t calls_alone; /* so many calls more are made before they start; 0: they have */
     uint64_t compact_cursor[VERSION_LEVELS];
     int64_t last_sweep;
 };
 
 /* ---- handle.c: checks at the door of every public call ---- */
 
-int db_check(const shale_db *db);         /* SHALE_INVALID closed or NULL, SHALE_FORKED */
-int db_check_write(const shale_db *db);   /* and SHALE_READONLY */
+int db_check(shale_db *db);               /* SHALE_INVALID closed or NULL, SHALE_FORKED */
+int db_check_write(shale_db *db);         /* and SHALE_READONLY */
 int db_check_removed(const shale_db *db); /* SHALE_IO: the directory was removed under the handle */
 shale_db *db_ref(shale_db *db);
 void db_unref(shale_db *db);          /* the last one frees the memory */
@@ -346,7 +349,9 @@ int db_stall(shale_db *db,
              const struct os_wait *wait); /* waits and helps while writers must stall; not under WRITE */
 int db_stall_rotation(shale_db *db, const struct os_wait *wait); /* the same by who found no room to rotate */
 void db_delay(shale_db *db, uint64_t bytes);                     /* growing delays before a stall */
-int db_threads_start(shale_db *db);
+void db_threads_begin(shale_db *db); /* where they have not: from now on there is work for them */
+void db_threads_look(shale_db *db);  /* a commit was made: is there any? */
+void db_threads_call(shale_db *db);  /* a call came, and they have not begun */
 void db_threads_stop(shale_db *db);
 void db_wake_work(shale_db *db);
 int db_sweep(shale_db *db); /* removes orphans, if all locks can be had at once */

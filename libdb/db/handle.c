@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int db_check(const shale_db *db)
+int db_check(shale_db *db)
 {
     if (db == NULL) {
         return err_set(SHALE_INVALID, "the database handle is NULL");
@@ -20,10 +20,13 @@ int db_check(const shale_db *db)
             "%s: the handle was opened by the parent process: open the database again in the child",
             db->path);
     }
+    if (BASE_UNLIKELY(atomic_load_explicit(&db->calls_alone, memory_order_relaxed) != 0)) {
+        db_threads_call(db);
+    }
     return SHALE_OK;
 }
 
-int db_check_write(const shale_db *db)
+int db_check_write(shale_db *db)
 {
     int rc = db_check(db);
     if (rc == SHALE_OK && db->readonly) {
@@ -60,6 +63,7 @@ void db_unref(shale_db *db)
     os_mutex_destroy(&db->views_mutex);
     os_mutex_destroy(&db->mems_mutex);
     os_mutex_destroy(&db->group_mutex);
+    os_mutex_destroy(&db->threads_mutex);
     os_mutex_destroy(&db->compact_mutex);
     free(db->hazards);
     free(db->own_row);

@@ -119,6 +119,7 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     os_mutex_init(&db->views_mutex);
     os_mutex_init(&db->mems_mutex);
     os_mutex_init(&db->group_mutex);
+    os_mutex_init(&db->threads_mutex);
     os_mutex_init(&db->compact_mutex);
     do {
         os_random(&db->owner, sizeof db->owner);
@@ -451,12 +452,6 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
         handle_link(db);
         adopt_stored_options(db, &atomic_load(&db->current)->version->options);
         db_mem_dir_tell(db);
-        if (!db->readonly) {
-            rc = db_threads_start(db);
-        }
-        if (rc != SHALE_OK) {
-            handle_unlink(db);
-        }
     }
     if (rc == SHALE_OK && !db->readonly) {
         cure(db);
@@ -470,6 +465,7 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
     *out = db;
     return SHALE_OK;
 }
+        atomic_store(&db->calls_alone, db->options.threads == 0 ? 0 : DB_CALLS_ALONE);
 
 /* ---- close ---- */
 

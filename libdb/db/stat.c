@@ -231,6 +231,7 @@ int shale_wait_change(shale_db *db, uint64_t seq, int64_t timeout_ms, uint64_t *
     if (rc != SHALE_OK) {
         return rc;
     }
+    db_threads_begin(db); /* this call may be a long one */
     struct os_wait wait = db_wait_ms(db, timeout_ms);
     for (;;) {
         struct db_guard g;

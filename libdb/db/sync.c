@@ -324,6 +324,7 @@ void db_owe_sync(shale_db *db)
 {
     struct state *s = db->state;
     state_raise(&db->owed_lsn, atomic_load_explicit(&s->wal_end, memory_order_acquire));
+    db_threads_begin(db);
     if (!note_debt(db)) {
         (void)db_sync_due(db, false); /* without maintenance threads, the next call pays */
     }

@@ -313,7 +313,13 @@ void db_delay(shale_db *db, uint64_t bytes)
     }
 }
 
-/* ---- maintenance threads ---- */
+/* ---- maintenance threads ----
+ *
+ * They start with the handle's second call, or as soon as it leaves work behind: a log segment to make, a
+ * memtable to flush, a debt to sync. A process that comes for one operation would pay more for a thread that
+ * finds nothing to do, and has to be waited for at close, than for all the rest. Until then a handle is to
+ * the others what one with threads=0 is.
+ */
 
 static int64_t sleep_time(const shale_db *db)
 {
@@ -371,32 +377,65 @@ static void *maintain(void *ctx)
     return NULL;
 }
 
-int db_threads_start(shale_db *db)
+/* Caller holds threads_mutex. As many as there can be. */
+static void threads_start(shale_db *db)
 {
-    unsigned n = db->options.threads;
     db->last_sweep = os_now();
-    if (n == 0) {
-        return SHALE_OK;
+    db->threads = base_calloc(db->options.threads, sizeof *db->threads);
+    int rc = db->threads == NULL ? SHALE_NOMEM : SHALE_OK;
+    while (rc == SHALE_OK && db->thread_count < db->options.threads) {
+        rc = os_thread_start(&db->threads[db->thread_count], maintain, db, "shale-work");
+        db->thread_count += rc == SHALE_OK;
     }
-    db->threads = base_calloc(n, sizeof *db->threads);
-    if (db->threads == NULL) {
-        return SHALE_NOMEM;
+    log_trouble(db, rc);
+    if (db->thread_count == 0) { /* the next call tries again */
+        free(db->threads);
+        db->threads = NULL;
+        atomic_store(&db->calls_alone, 1);
     }
-    for (unsigned i = 0; i < n; i++) {
-        int rc = os_thread_start(&db->threads[i], maintain, db, "shale-work");
-        if (rc != SHALE_OK) {
-            db_threads_stop(db);
-            return rc;
-        }
-        db->thread_count = i + 1;
+}
+
+void db_threads_begin(shale_db *db)
+{
+    if (BASE_LIKELY(atomic_load_explicit(&db->calls_alone, memory_order_relaxed) == 0)) {
+        return;
     }
-    return SHALE_OK;
+    os_mutex_lock(&db->threads_mutex);
+    if (atomic_exchange(&db->calls_alone, 0) != 0 && atomic_load(&db->stopping) == 0) {
+        threads_start(db);
+    }
+    os_mutex_unlock(&db->threads_mutex);
+}
+
+void db_threads_look(shale_db *db)
+{
+    if (BASE_LIKELY(atomic_load_explicit(&db->calls_alone, memory_order_relaxed) == 0)) {
+        return;
+    }
+    struct state_view tuple;
+    state_load_tuple(db->state, &tuple);
+    if (tuple.oldest != db_active(db->state) || db_prepare_due(db)) {
+        db_threads_begin(db);
+    }
+}
+
+void db_threads_call(shale_db *db)
+{
+    uint32_t left = atomic_load_explicit(&db->calls_alone, memory_order_relaxed);
+    while (left > 1 && !atomic_compare_exchange_weak_explicit(&db->calls_alone, &left, left - 1,
+                                                              memory_order_relaxed, memory_order_relaxed)) {
+    }
+    if (left == 1) {
+        db_threads_begin(db);
+    }
 }
 
 void db_threads_stop(shale_db *db)
 {
     db_keep_stop(db);
+    os_mutex_lock(&db->threads_mutex);
     atomic_store(&db->stopping, 1);
+    os_mutex_unlock(&db->threads_mutex);
     if (db->thread_count != 0) {
         atomic_fetch_add(&db->state->work, 1);
         os_wake(&db->state->work, INT32_MAX);

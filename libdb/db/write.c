@@ -223,9 +223,9 @@ void write_published(shale_db *db, uint64_t bytes, unsigned durable, bool rotate
 
 void write_synced(shale_db *db)
 {
+    db_threads_look(db);
     if (db->options.threads == 0) {
-        (void)db_work_inline(
-            db); /* the commit stands, whatever becomes of the work; a stall reports what stays wrong */
+        (void)db_work_inline(db); /* the commit stands whatever comes of it: a stall tells */
     }
 }
 

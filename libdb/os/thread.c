@@ -3,6 +3,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
 
 /* Everything but the signals that a thread raises by its own fault: those cannot be taken by another one, and
  * blocked they would kill the process past any handler that wants to report them. */
@@ -17,26 +19,44 @@ static void block_signals(sigset_t *saved)
     (void)pthread_sigmask(SIG_BLOCK, &set, saved);
 }
 
+struct start {
+    void *(*run)(void *ctx);
+    void *ctx;
+    char name[16]; /* the kernel takes 15 characters */
+};
+
+/* A thread names itself: to name another one is to open a file under /proc, which the end of that thread then
+ * has to be taken out of. */
+static void *named(void *arg)
+{
+    struct start s = *(struct start *)arg;
+    free(arg);
+    (void)prctl(PR_SET_NAME, s.name);
+    return s.run(s.ctx);
+}
+
 /* A thread inherits the mask of its creator: blocked here, not in the thread, so that there is no moment
  * without. */
 int os_thread_start(pthread_t *thread, void *(*run)(void *ctx), void *ctx, const char *name)
 {
-    pthread_t started;
     sigset_t saved;
+    struct start *s = base_calloc(1, sizeof *s);
+    if (s == NULL) {
+        return SHALE_NOMEM;
+    }
+    *s = (struct start){.run = run, .ctx = ctx};
+    (void)snprintf(s->name, sizeof s->name, "%s", name);
     int err = os_door(OS_OP_THREAD, -1, name, 0, NULL);
     if (err == 0) {
         block_signals(&saved);
-        err = pthread_create(&started, NULL, run, ctx);
+        err = pthread_create(thread, NULL, named, s);
         (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
     }
     if (err != 0) {
+        free(s);
         errno = err;
         return err_sys("start thread %s", name);
     }
-    char short_name[16]; /* the kernel takes 15 characters and refuses more */
-    (void)snprintf(short_name, sizeof short_name, "%s", name);
-    (void)pthread_setname_np(started, short_name);
-    *thread = started;
     return SHALE_OK;
 }
 

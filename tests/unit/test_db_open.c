@@ -2,6 +2,7 @@
  */
 #include "lib/lib.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 
 static char *dir;
@@ -338,6 +339,76 @@ START_TEST(h27_readonly_handle_with_threads_follows_rotation_and_flush)
 }
 END_TEST
 
+static unsigned count_threads(void)
+{
+    unsigned n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    ck_assert_ptr_nonnull(tasks);
+    for (const struct dirent *e = readdir(tasks); e != NULL; e = readdir(tasks)) {
+        n += e->d_name[0] != '.';
+    }
+    ck_assert_int_eq(closedir(tasks), 0);
+    return n;
+}
+
+static shale_db *open_threads(unsigned threads, int durable)
+{
+    shale_options o = small_options();
+    o.threads = threads;
+    o.durable = durable;
+    return open_with(dir, &o);
+}
+
+/* Who comes for one operation does not pay for threads. */
+START_TEST(threads_start_with_the_second_call)
+{
+    unsigned before = count_threads();
+    shale_db *db = open_threads(2, SHALE_DURABLE_COMMIT);
+    put(db, "k", "1");
+    ck_assert_uint_eq(count_threads(), before);
+    expect(db, NULL, "k", "1");
+    ck_assert_uint_eq(count_threads(), before + 2);
+    assert_ok(shale_close(db));
+    ck_assert_uint_eq(count_threads(), before);
+    db = open_threads(0, SHALE_DURABLE_COMMIT);
+    for (int i = 0; i < 3; i++) {
+        expect(db, NULL, "k", "1");
+    }
+    ck_assert_uint_eq(count_threads(), before);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
+/* An operation that leaves work behind leaves somebody to do it: a debt to sync, a segment to make. */
+START_TEST(threads_start_with_the_first_work)
+{
+    unsigned before = count_threads();
+    shale_db *db = open_threads(1, SHALE_DURABLE_INTERVAL);
+    put(db, "k", "1");
+    ck_assert_uint_eq(count_threads(), before + 1);
+    assert_ok(shale_close(db));
+
+    db = open_threads(1, SHALE_DURABLE_OFF);
+    assert_status(shale_wait_change(db, UINT64_MAX, 10, NULL), SHALE_BUSY);
+    ck_assert_uint_eq(count_threads(), before + 1);
+    assert_ok(shale_close(db));
+
+    assert_ok(shale_destroy(dir));
+    char value[60000];
+    shale_batch *b;
+    memset(value, 'v', sizeof value);
+    assert_ok(shale_batch_create(&b));
+    for (char key = 'a'; key < 'd'; key++) {
+        assert_ok(shale_batch_put(b, &key, 1, value, sizeof value));
+    }
+    db = open_threads(1, SHALE_DURABLE_OFF);
+    assert_ok(shale_write(db, b, 0));
+    shale_batch_destroy(b);
+    ck_assert_uint_eq(count_threads(), before + 1);
+    assert_ok(shale_close(db));
+}
+END_TEST
+
 /* The last step of initialising STATE is its magic number: who replays privately just before it must notice.
  */
 START_TEST(h27_readonly_handle_notices_that_state_became_usable)
@@ -492,6 +563,8 @@ static Suite *suite(void)
     tcase_add_test(t, transaction_open_at_close_is_aborted);
     tcase_add_test(t, h27_readonly_handle_reads_and_writes_nothing);
     tcase_add_test(t, h27_readonly_handle_with_threads_follows_rotation_and_flush);
+    tcase_add_test(t, threads_start_with_the_second_call);
+    tcase_add_test(t, threads_start_with_the_first_work);
     tcase_add_test(t, h27_readonly_handle_notices_that_state_became_usable);
     tcase_add_test(t, h27_readonly_handle_replays_privately_without_state);
     tcase_add_test(t, h29_stored_options_win_over_the_callers);
