@@ -61,6 +61,8 @@ struct db_hazard {
     _Atomic uint64_t gets_folded, found_folded; /* what the row has of them */
 };
 
+#define DB_HAZARDS_SIZE (DB_MAX_HAZARDS * sizeof(struct db_hazard))
+
 /* A memtable that this handle maps. suspect: LSNs that an earlier syncer attempted and did not confirm before
  * this handle opened the segment; rewritten before its first fdatasync (the kernel reports an error to open
  * descriptors once). */
@@ -160,9 +162,9 @@ struct shale_db {
     pthread_mutex_t threads_mutex;
     pthread_t *threads;
     unsigned thread_count;
+    _Atomic uint32_t calls_alone; /* so many calls more are made before they start; 0: they have */
     _Atomic uint32_t stopping;
     pthread_mutex_t compact_mutex; /* who picks next */
-    _Atomic uint32_t calls_alone; /* so many calls more are made before they start; 0: they have */
     uint64_t compact_cursor[VERSION_LEVELS];
     int64_t last_sweep;
 };
@@ -192,6 +194,7 @@ struct db_guard {
 };
 int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq);
 void db_view_leave(shale_db *db, struct db_guard *g);
+unsigned db_hazards_top(void); /* those at and above were never used */
 /* The same as a counted reference, for snapshots, iterators, flush, compaction. */
 int db_view_get(shale_db *db, struct db_view **view, uint64_t *seq);
 struct db_view *db_view_ref(struct db_view *view);

@@ -65,7 +65,7 @@ void db_unref(shale_db *db)
     os_mutex_destroy(&db->group_mutex);
     os_mutex_destroy(&db->threads_mutex);
     os_mutex_destroy(&db->compact_mutex);
-    free(db->hazards);
+    os_unmap(db->hazards, DB_HAZARDS_SIZE);
     free(db->own_row);
     free(db->path);
     free(db);

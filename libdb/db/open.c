@@ -126,14 +126,16 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     } while (db->owner == 0);
     db->path = base_strdup(dir);
     db->own_row = base_alloc_aligned(BASE_CACHELINE, sizeof *db->own_row);
-    db->hazards = base_alloc_aligned(128, DB_MAX_HAZARDS * sizeof *db->hazards);
+    void *hazards = NULL; /* pages that are zero, and not there before a thread comes that needs one */
+    if (os_map_anonymous(DB_HAZARDS_SIZE, &hazards) == SHALE_OK) {
+        db->hazards = hazards;
+    }
     db->cache = cache_ref(options->cache_bytes);
     if (db->path == NULL || db->own_row == NULL || db->hazards == NULL || db->cache == NULL) {
         db_unref(db);
         return err_set(SHALE_NOMEM, "%s: out of memory", dir);
     }
     memset(db->own_row, 0, sizeof *db->own_row);
-    memset(db->hazards, 0, DB_MAX_HAZARDS * sizeof *db->hazards);
     db->row = db->own_row;
     *out = db;
     return SHALE_OK;
@@ -169,6 +171,14 @@ static int check_present(shale_db *db)
         }
     }
     return rc;
+}
+
+/* A database is there to all appearances: what CURRENT says is read under the lock. */
+static bool seems_present(const shale_db *db)
+{
+    struct stat st;
+    return os_stat_at(db->dirfd, CURRENT_NAME, &st) == SHALE_OK &&
+           os_stat_at(db->dirfd, "LOCK", &st) == SHALE_OK && os_stat_at(db->dirfd, "LIVE", &st) == SHALE_OK;
 }
 
 static int open_lock_files(shale_db *db)
@@ -366,7 +376,7 @@ static void set_write_lock(shale_db *db)
 static int open_writable(shale_db *db)
 {
     struct os_wait wait = db_wait(db);
-    int rc = check_present(db);
+    int rc = seems_present(db) ? SHALE_OK : check_present(db);
     if (rc == SHALE_OK) {
         rc = open_lock_files(db);
     }
@@ -455,6 +465,7 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
     }
     if (rc == SHALE_OK && !db->readonly) {
         cure(db);
+        atomic_store(&db->calls_alone, db->options.threads == 0 ? 0 : DB_CALLS_ALONE);
     }
     os_audit_clean("shale_open");
     if (rc != SHALE_OK) {
@@ -465,7 +476,6 @@ int shale_open(const char *dir, const shale_options *options, shale_db **out)
     *out = db;
     return SHALE_OK;
 }
-        atomic_store(&db->calls_alone, db->options.threads == 0 ? 0 : DB_CALLS_ALONE);
 
 /* ---- close ---- */
 

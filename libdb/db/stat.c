@@ -22,7 +22,7 @@ static uint64_t unfolded(const _Atomic uint64_t *count, _Atomic uint64_t *folded
 
 void db_fold_counters(shale_db *db)
 {
-    for (unsigned i = 0; i < DB_MAX_HAZARDS; i++) {
+    for (unsigned i = 0, top = db_hazards_top(); i < top; i++) {
         struct db_hazard *h = &db->hazards[i];
         DB_COUNT(db, gets, unfolded(&h->gets, &h->gets_folded));
         DB_COUNT(db, gets_found, unfolded(&h->gets_found, &h->found_folded));

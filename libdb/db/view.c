@@ -201,9 +201,14 @@ static int build_view(shale_db *db, const struct db_view *cur, const struct stat
     return SHALE_OK;
 }
 
+unsigned db_hazards_top(void)
+{
+    return atomic_load(&numbers_top);
+}
+
 static bool hazard_names(const shale_db *db, const struct db_view *view)
 {
-    unsigned top = atomic_load(&numbers_top);
+    unsigned top = db_hazards_top();
     for (unsigned i = 0; i < top; i++) {
         if (atomic_load_explicit(&db->hazards[i].view, memory_order_seq_cst) == view) {
             return true;

@@ -11,9 +11,12 @@ static int open_files(struct lockq *q)
 {
     unsigned dir_mode = lockq_file_mode(q->mode);
     dir_mode |= (dir_mode & 0444u) >> 2;
-    int rc = os_make_dir_at(q->dirfd, "queue", dir_mode);
-    if (rc == SHALE_OK) {
-        rc = os_open(q->dirfd, "queue", O_RDONLY | O_DIRECTORY, 0, &q->queue_dir);
+    int rc = os_open(q->dirfd, "queue", O_RDONLY | O_DIRECTORY, 0, &q->queue_dir);
+    if (rc == SHALE_NOTFOUND) {
+        rc = os_make_dir_at(q->dirfd, "queue", dir_mode);
+        if (rc == SHALE_OK) {
+            rc = os_open(q->dirfd, "queue", O_RDONLY | O_DIRECTORY, 0, &q->queue_dir);
+        }
     }
     if (rc == SHALE_OK) {
         lockq_file_open(q);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 
 bool os_proc_read(const char *path, char *buf, size_t cap)
@@ -30,17 +31,25 @@ struct proc_stat {
     uint64_t start_time;
 };
 
+/* What stands behind so many blanks; NULL: there are fewer. */
+static const char *skip_fields(const char *p, unsigned blanks)
+{
+    for (; p != NULL && blanks > 0; blanks--) {
+        p = strchr(p, ' ');
+        p = p == NULL ? NULL : p + 1;
+    }
+    return p;
+}
+
 /* The name in field 2 may hold blanks and parentheses, so the count starts behind the last one. */
 static bool parse_stat(const char *line, struct proc_stat *s)
 {
-    unsigned long long start;
     const char *p = strrchr(line, ')');
-    if (p == NULL ||
-        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
-               &s->state, &s->threads, &start) != 3) {
+    const char *state = skip_fields(p, 1), *threads = skip_fields(p, 18), *start = skip_fields(p, 20);
+    if (start == NULL || *start < '0' || *start > '9') {
         return false;
     }
-    s->start_time = start;
+    *s = (struct proc_stat){*state, strtol(threads, NULL, 10), strtoull(start, NULL, 10)};
     return true;
 }
 
@@ -48,6 +57,16 @@ static uint64_t own_pid_ns(void)
 {
     struct stat st;
     return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+/* The first thread has the process's name; asked for it, the kernel opens no file. */
+static bool own_name(char *name, size_t cap)
+{
+    if (gettid() == getpid() && cap >= 16) {
+        memset(name, 0, cap);
+        return prctl(PR_GET_NAME, name) == 0;
+    }
+    return os_proc_read("/proc/self/comm", name, cap);
 }
 
 static void read_self(struct os_identity *id)
@@ -59,7 +78,7 @@ static void read_self(struct os_identity *id)
     if (os_proc_read("/proc/self/stat", line, sizeof line) && parse_stat(line, &mine)) {
         id->start_time = mine.start_time;
     }
-    if (os_proc_read("/proc/self/comm", line, sizeof line)) {
+    if (own_name(line, sizeof line)) {
         line[strcspn(line, "\n")] = '\0';
         (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);
     }
@@ -96,14 +115,8 @@ const struct os_identity *os_self(void)
     return &now->id;
 }
 
-void os_boot_id(unsigned char id[16])
+static bool parse_boot_id(const char *text, unsigned char got[16])
 {
-    char text[64];
-    memset(id, 0, 16);
-    if (!os_proc_read("/proc/sys/kernel/random/boot_id", text, sizeof text)) {
-        return;
-    }
-    unsigned char got[16];
     unsigned digits = 0;
     for (const char *p = text; *p != '\0' && digits < 32; p++) {
         const char *hex = "0123456789abcdef", *at = strchr(hex, *p | 0x20);
@@ -113,9 +126,28 @@ void os_boot_id(unsigned char id[16])
             digits++;
         }
     }
-    if (digits == 32) {
-        memcpy(id, got, 16);
+    return digits == 32;
+}
+
+/* A process does not outlive its boot: read once. Two threads that read at once store the same. */
+void os_boot_id(unsigned char id[16])
+{
+    static _Atomic uint64_t known[2];
+    static _Atomic bool read;
+    char text[64];
+    unsigned char got[16] = {0};
+    if (atomic_load_explicit(&read, memory_order_acquire)) {
+        put_u64(got, atomic_load_explicit(&known[0], memory_order_relaxed));
+        put_u64(got + 8, atomic_load_explicit(&known[1], memory_order_relaxed));
+    } else if (!os_proc_read("/proc/sys/kernel/random/boot_id", text, sizeof text) ||
+               !parse_boot_id(text, got)) {
+        memset(got, 0, sizeof got);
+    } else {
+        atomic_store_explicit(&known[0], get_u64(got), memory_order_relaxed);
+        atomic_store_explicit(&known[1], get_u64(got + 8), memory_order_relaxed);
+        atomic_store_explicit(&read, true, memory_order_release);
     }
+    memcpy(id, got, sizeof got);
 }
 
 static bool look_at(int64_t pid, uint64_t pid_ns, struct proc_stat *s)
