@@ -64,7 +64,7 @@ uint64_t write_need_of(uint32_t length, uint32_t count)
 
 static bool fits(const struct mem_index *mem, uint32_t offset, uint32_t length, uint32_t count)
 {
-    return offset + wal_record_size(length) <= mem->seg->size && mem_need(count) <= mem_room(mem);
+    return offset + wal_record_size(length) <= mem->seg->size && mem_fits(mem, count);
 }
 
 /* STATE is memory that others write to: what it says is looked at before anything is stored where it says. */

@@ -1,20 +1,30 @@
 /* arena.h - what stands in a .mem file, and how to get at it without trusting it.
  *
- *   0         64             144      192        4096                             end               size
- *   | header  | writer's own | tower  | the head | towers, nodes and versions ... | never used yet |
+ *   0         64             128     192       4096                             end               size
+ *   | header  | writer's own | root  | zero    | nodes, records and versions ... | never used yet |
  *
  * A reference counts units of 8 bytes from the start of the file: 32 bits reach 32 GiB, and nothing that it
- * can name is misaligned. 0 is none. A node's links stand below it, level 0 next to it:
+ * can name is misaligned. 0 is none.
  *
- *      ... next[2] next[1] next[0] | key head (16 bytes) | seq and height | entry | versions |
- *                                  ^ reference
+ * The index is a B-link tree: every node knows its right neighbour on its level, and a search that finds its
+ * key behind a node's last entry looks there too. A node has 15 slots, filled in any order; `perm` says which
+ * are in use and how they are sorted, so that one store puts an entry between others:
  *
- * so that a search, which reads one link and the key head of a node, mostly touches one cache line of it.
+ *      perm    4 bits: how many entries; then 15 times 4 bits, the slots in the order of their keys, the
+ *              unused ones behind (Mao, Kohler, Morris, "Cache craftiness for fast multicore key-value
+ *              storage", EuroSys 2012)
+ *      head    of each slot the key's first 16 bytes; all ones where there is no entry
+ *      refs    level 0: the key's record; above: a node one level down, whose keys are not below this one
+ *      entries where the key stands in the log, for keys that are alike in 16 bytes
  *
- * The first version of a key is in the node. Later ones are a chain, newest first: node.versions -> version
- * -> ... -> 0, and 0 stands for the one in the node. Each has a jump pointer besides (mem/chain.c). Since the
- * arena only grows, an older version always has a lower reference: a walk that insists on that ends, whatever
- * the bytes are.
+ * A node that came to be by a split has its least key in slot 0, for ever: that is what its left neighbour's
+ * readers look at. The leftmost node of a level has no least key: what slot 0 says there, above level 0, is
+ * not looked at.
+ *
+ * A key has one record, that never moves: its first version, and the chain of the later ones, newest first:
+ * record.versions -> version -> ... -> 0, and 0 stands for the one in the record. Each has a jump pointer
+ * besides (mem/chain.c). Since the arena only grows, an older version always has a lower reference: a walk
+ * that insists on that ends, whatever the bytes are.
  */
 #ifndef MEM_ARENA_H
 #define MEM_ARENA_H
@@ -23,14 +33,14 @@
 
 #include <stddef.h>
 
-#define MEM_MAGIC       UINT64_C(0x316d656d6c656873) /* "shelmem1", little-endian */
-#define MEM_FORMAT      1
-#define MEM_LEVELS      12 /* at one in four: enough for 4^12 keys */
-#define MEM_UNIT        8u
-#define MEM_FIRST       4096u /* where the arena begins */
-#define MEM_HEAD_OFFSET 192u
-#define MEM_HEAD        (MEM_HEAD_OFFSET / MEM_UNIT)
-#define MEM_SIZE_MAX    (UINT64_C(1) << 35)
+#define MEM_MAGIC    UINT64_C(0x316d656d6c656873) /* "shelmem1", little-endian */
+#define MEM_FORMAT   2
+#define MEM_LEVELS   12 /* at 7 in a node: enough for 7^12 keys */
+#define MEM_WIDTH    15u
+#define MEM_FEWEST   7u /* that a split leaves in a node */
+#define MEM_UNIT     8u
+#define MEM_FIRST    4096u /* where the arena begins */
+#define MEM_SIZE_MAX (UINT64_C(1) << 35)
 
 struct mem_header {
     uint64_t magic;
@@ -41,23 +51,41 @@ struct mem_header {
     uint64_t checksum; /* of the 32 bytes before */
     unsigned char zero[24];
     /* the writer's own cache line; under WRITE */
-    _Atomic uint32_t end; /* [I-16] in units; nothing of ours stands at or above it */
-    uint32_t zero2;
+    _Atomic uint32_t end;       /* [I-16] in units; nothing of ours stands at or above it */
+    _Atomic uint32_t splitting; /* the node that is being split, until it is done (insert.h) */
     _Atomic uint64_t entries, keys;
+    unsigned char zero2[40];
+    /* readers' */
+    _Atomic uint32_t root;
+    uint32_t zero3;
 };
-_Static_assert(sizeof(struct mem_header) == 88, "doc/format says 88");
 _Static_assert(offsetof(struct mem_header, checksum) == 32, "doc/format says 32");
 _Static_assert(offsetof(struct mem_header, end) == 64, "doc/format: a cache line of its own");
-_Static_assert(sizeof(struct mem_header) <= MEM_HEAD_OFFSET - 4 * MEM_LEVELS,
-               "the head's tower is behind the header");
+_Static_assert(offsetof(struct mem_header, splitting) == 68, "doc/format says 68");
+_Static_assert(offsetof(struct mem_header, entries) == 72, "doc/format says 72");
+_Static_assert(offsetof(struct mem_header, root) == 128, "doc/format: a cache line of its own");
+_Static_assert(sizeof(struct mem_header) == 136, "doc/format says 136");
 
 struct mem_node {
-    uint64_t head[2];          /* the key's first 16 bytes as two big-endian integers, zero padded */
-    uint64_t seq_height;       /* seq << 8 | height, of the first version */
+    _Atomic uint64_t perm;
+    _Atomic uint32_t splits; /* how often slots were freed: what was read before and after is of one state */
+    _Atomic uint32_t next;   /* the right neighbour */
+    _Atomic uint32_t level;  /* 0: a leaf */
+    uint32_t zero;
+    _Atomic uint64_t head[2][MEM_WIDTH]; /* the keys' first 16 bytes as two big-endian integers, zero padded */
+    _Atomic uint32_t refs[MEM_WIDTH], entries[MEM_WIDTH];
+};
+_Static_assert(offsetof(struct mem_node, level) == 16, "doc/format says 16");
+_Static_assert(offsetof(struct mem_node, head) == 24, "doc/format says 24");
+_Static_assert(offsetof(struct mem_node, refs) == 264, "doc/format says 264");
+_Static_assert(sizeof(struct mem_node) == 384, "doc/format: six cache lines");
+
+struct mem_record {
+    uint64_t seq;              /* of the key's first version */
     uint32_t entry;            /* where it stands in the segment */
     _Atomic uint32_t versions; /* the newest of the chain; 0: there is but the first */
 };
-_Static_assert(sizeof(struct mem_node) == 32, "doc/format says 32");
+_Static_assert(sizeof(struct mem_record) == 16, "doc/format says 16");
 
 struct mem_version {
     uint64_t seq;
@@ -85,38 +113,81 @@ static inline struct mem_header *mem_header(const struct mem_index *m)
     return (struct mem_header *)(void *)m->arena;
 }
 
-/* NULL: no node can stand there. Any reference that passes may be read at every level below MEM_LEVELS: what
- * lies under the first node is page 0. */
+static inline void *mem_at(const struct mem_index *m, uint32_t ref)
+{
+    return m->arena + (uint64_t)ref * MEM_UNIT;
+}
+
+/* NULL: no node can stand there. */
 static inline struct mem_node *mem_node_at(const struct mem_index *m, uint32_t ref)
 {
-    const uint32_t first = MEM_FIRST / MEM_UNIT;
-    if (BASE_UNLIKELY(ref - first > m->last_node - first)) {
+    const uint32_t first = MEM_FIRST / MEM_UNIT, aligned = BASE_CACHELINE / MEM_UNIT;
+    if (BASE_UNLIKELY(ref - first > m->last_node - first || ref % aligned != 0)) {
         return NULL;
     }
-    return (struct mem_node *)(void *)(m->arena + (uint64_t)ref * MEM_UNIT);
+    return mem_at(m, ref);
 }
 
+/* NULL: no version can stand there, and no record. */
 static inline struct mem_version *mem_version_at(const struct mem_index *m, uint32_t ref)
 {
-    return (struct mem_version *)(void *)mem_node_at(m, ref);
+    const uint32_t first = MEM_FIRST / MEM_UNIT;
+    if (BASE_UNLIKELY(ref - first > m->last_version - first)) {
+        return NULL;
+    }
+    return mem_at(m, ref);
 }
 
-/* The link at a level of a node that mem_node_at accepted, or of the head. */
-static inline _Atomic uint32_t *mem_link(const struct mem_index *m, uint32_t ref, unsigned level)
+static inline struct mem_record *mem_record_at(const struct mem_index *m, uint32_t ref)
 {
-    return (_Atomic uint32_t *)(void *)(m->arena + (uint64_t)ref * MEM_UNIT - 4 * (uint64_t)(level + 1));
+    return (struct mem_record *)(void *)mem_version_at(m, ref);
 }
 
-/* Acquire: the node behind the link was complete when the link was stored [I-16]. */
-static inline uint32_t mem_next(const struct mem_index *m, uint32_t ref, unsigned level)
+static inline unsigned mem_count(uint64_t perm)
 {
-    return atomic_load_explicit(mem_link(m, ref, level), memory_order_acquire);
+    return (unsigned)(perm & 15);
+}
+
+/* The slot of the entry at a position below MEM_WIDTH: one that there is, whatever the bits. */
+static inline unsigned mem_slot(uint64_t perm, unsigned pos)
+{
+    unsigned slot = (unsigned)(perm >> (4 * pos + 4)) & 15;
+    return slot < MEM_WIDTH ? slot : 0;
+}
+
+static inline uint32_t mem_ref_at(const struct mem_node *n, uint64_t perm, unsigned pos)
+{
+    return atomic_load_explicit(&n->refs[mem_slot(perm, pos)], memory_order_relaxed);
+}
+
+/* Acquire: the node behind it was complete when it was stored [I-16]. */
+static inline uint32_t mem_next(const struct mem_node *n)
+{
+    return atomic_load_explicit(&n->next, memory_order_acquire);
+}
+
+static inline unsigned mem_level(const struct mem_node *n)
+{
+    return atomic_load_explicit(&n->level, memory_order_relaxed);
+}
+
+static inline uint32_t mem_root(const struct mem_index *m)
+{
+    return atomic_load_explicit(&mem_header(m)->root, memory_order_acquire);
 }
 
 /* A hint: the reference may be anything. */
 static inline void mem_prefetch(const struct mem_index *m, uint32_t ref)
 {
     __builtin_prefetch((const void *)((uintptr_t)m->arena + (uintptr_t)ref * MEM_UNIT));
+}
+
+/* All of a node at once: its cache lines come one beside the other. */
+static inline void mem_prefetch_node(const struct mem_index *m, uint32_t ref)
+{
+    for (unsigned i = 0; i < sizeof(struct mem_node); i += BASE_CACHELINE) {
+        mem_prefetch(m, ref + i / MEM_UNIT);
+    }
 }
 
 /* The log's bytes; false where none can stand. */
@@ -134,36 +205,38 @@ int mem_damaged(const struct mem_index *m, const char *what, uint64_t where);
 struct mem_search {
     const struct mem_index *mem;
     struct mem_key key;
-    uint64_t steps; /* left: noise may hold a cycle */
-    bool damaged;   /* a reference, a log offset or the number of steps was out of bounds */
+    uint64_t steps;  /* left: noise may hold a cycle */
+    bool damaged;    /* a reference, a log offset or the number of steps was out of bounds */
+    uint32_t hopped; /* bit i: on level i the node's neighbour on the left did not know, nor did its parent */
+    uint32_t path[MEM_LEVELS]; /* the node on each level that the search came through */
+};
+
+/* A place in a node, as of a moment. */
+struct mem_spot {
+    uint32_t node;   /* 0: there is none, the index is empty */
+    uint32_t splits; /* these two unchanged: the rest is so still */
+    uint64_t perm;
+    unsigned pos; /* of the first entry >= the searched key; behind the last one: there is none here */
+    bool equal;   /* its key is the searched one */
+    uint32_t ref; /* level 0: its record, 0 behind the last; above: the node to go on with */
 };
 void mem_search_start(struct mem_search *s, const struct mem_index *m, struct slice key);
-/* The node's key against the searched one where their heads are equal: <0, 0, >0. */
-int mem_compare_tails(struct mem_search *s, const struct mem_node *n);
-/* The first node >= key (0: none). *equal: its key is the searched one. *before: a node < key; with exact it
- * is the last such, without it the search ends at once where it meets the key. */
-uint32_t mem_search_run(struct mem_search *s, bool exact, bool *equal, uint32_t *before);
-/* The last node of all; MEM_HEAD when there is none. */
-uint32_t mem_search_last(struct mem_search *s);
-
-/* The node's key against the searched one: <0, 0, >0. */
-static inline int mem_compare(struct mem_search *s, const struct mem_node *n)
-{
-    if (BASE_LIKELY(n->head[0] != s->key.head[0])) {
-        return n->head[0] < s->key.head[0] ? -1 : 1;
-    }
-    if (n->head[1] != s->key.head[1]) {
-        return n->head[1] < s->key.head[1] ? -1 : 1;
-    }
-    return mem_compare_tails(s, n);
-}
+/* The key's place in this very leaf. */
+void mem_look(struct mem_search *s, uint32_t node, struct mem_spot *at);
+/* Its place on a level. from: a node of that level or a higher one, not right of the place; 0: the root.
+ * strict: where a node begins with the key, the place behind the last entry of its left neighbour. */
+void mem_find(struct mem_search *s, uint32_t from, unsigned level, bool strict, struct mem_spot *at);
+/* The last entry of all: at->pos is one more than its position. */
+void mem_find_last(struct mem_search *s, struct mem_spot *at);
+/* The first key that a node with a left neighbour can have, against the searched one: <0, 0, >0. */
+int mem_compare_low(struct mem_search *s, const struct mem_node *n);
 
 /* ---- chain.c ---- */
 
-/* The newest version of the node with a sequence number <= seq: SHALE_OK, SHALE_NOTFOUND, SHALE_CORRUPT. */
-int mem_chain_find(const struct mem_index *m, const struct mem_node *n, uint64_t seq, uint64_t *found,
+/* The newest version of the record with a sequence number <= seq: SHALE_OK, SHALE_NOTFOUND, SHALE_CORRUPT. */
+int mem_chain_find(const struct mem_index *m, const struct mem_record *r, uint64_t seq, uint64_t *found,
                    uint32_t *entry);
 /* Fills in a version that is to stand in front of the chain (all but seq and entry). */
-int mem_chain_prepare(const struct mem_index *m, const struct mem_node *n, struct mem_version *v);
+int mem_chain_prepare(const struct mem_index *m, const struct mem_record *r, struct mem_version *v);
 
 #endif

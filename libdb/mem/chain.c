@@ -1,6 +1,6 @@
 /* chain.c - the versions of one key, newest first.
  *
- *      node.versions -> v4 -> v3 -> v2 -> v1 -> (the first version, in the node)
+ *      record.versions -> v4 -> v3 -> v2 -> v1 -> (the first version, in the record)
  *      depth            4     3     2     1      0
  *
  * A reader takes the first one that its snapshot may see. A counter that is overwritten a million times has a
@@ -14,18 +14,18 @@
  */
 #include "mem/arena.h"
 
-/* An older version as seen from another: reference 0 is the one in the node. */
+/* An older version as seen from another: reference 0 is the one in the record. */
 struct older {
     uint64_t seq;
     uint32_t ref, depth, jump;
 };
 
 /* False: damaged. below: the reference that it must stay under. */
-static bool look(const struct mem_index *m, const struct mem_node *n, uint32_t ref, uint32_t below,
+static bool look(const struct mem_index *m, const struct mem_record *r, uint32_t ref, uint32_t below,
                  struct older *o)
 {
     if (ref == 0) {
-        *o = (struct older){.seq = n->seq_height >> 8};
+        *o = (struct older){.seq = r->seq};
         return true;
     }
     const struct mem_version *v = ref < below ? mem_version_at(m, ref) : NULL;
@@ -36,10 +36,10 @@ static bool look(const struct mem_index *m, const struct mem_node *n, uint32_t r
     return true;
 }
 
-int mem_chain_find(const struct mem_index *m, const struct mem_node *n, uint64_t seq, uint64_t *found,
+int mem_chain_find(const struct mem_index *m, const struct mem_record *r, uint64_t seq, uint64_t *found,
                    uint32_t *entry)
 {
-    uint32_t ref = atomic_load_explicit(&n->versions, memory_order_acquire);
+    uint32_t ref = atomic_load_explicit(&r->versions, memory_order_acquire);
     uint32_t below = UINT32_MAX;
     while (ref != 0) {
         const struct mem_version *v = ref < below ? mem_version_at(m, ref) : NULL;
@@ -53,7 +53,7 @@ int mem_chain_find(const struct mem_index *m, const struct mem_node *n, uint64_t
         }
         /* The jump is worth taking when all that it leaves out is too new as well. */
         struct older far;
-        if (!look(m, n, v->jump, ref, &far)) {
+        if (!look(m, r, v->jump, ref, &far)) {
             return mem_damaged(m, "jump of a version", (uint64_t)ref * MEM_UNIT);
         }
         below = ref;
@@ -62,20 +62,20 @@ int mem_chain_find(const struct mem_index *m, const struct mem_node *n, uint64_t
             return SHALE_NOTFOUND;
         }
     }
-    uint64_t first = n->seq_height >> 8;
+    uint64_t first = r->seq;
     if (first > seq) {
         return SHALE_NOTFOUND;
     }
     *found = first;
-    *entry = n->entry;
+    *entry = r->entry;
     return SHALE_OK;
 }
 
-int mem_chain_prepare(const struct mem_index *m, const struct mem_node *n, struct mem_version *v)
+int mem_chain_prepare(const struct mem_index *m, const struct mem_record *r, struct mem_version *v)
 {
     struct older newest, jump, twice;
-    uint32_t ref = atomic_load_explicit(&n->versions, memory_order_relaxed);
-    if (!look(m, n, ref, UINT32_MAX, &newest)) {
+    uint32_t ref = atomic_load_explicit(&r->versions, memory_order_relaxed);
+    if (!look(m, r, ref, UINT32_MAX, &newest)) {
         return mem_damaged(m, "chain of versions", (uint64_t)ref * MEM_UNIT);
     }
     v->prev = ref;
@@ -84,7 +84,7 @@ int mem_chain_prepare(const struct mem_index *m, const struct mem_node *n, struc
     if (ref == 0) {
         return SHALE_OK;
     }
-    if (!look(m, n, newest.jump, ref, &jump) || !look(m, n, jump.jump, jump.ref, &twice)) {
+    if (!look(m, r, newest.jump, ref, &jump) || !look(m, r, jump.jump, jump.ref, &twice)) {
         return mem_damaged(m, "jump of a version", (uint64_t)ref * MEM_UNIT);
     }
     if (newest.depth - jump.depth == jump.depth - twice.depth) {

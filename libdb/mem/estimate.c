@@ -1,61 +1,79 @@
 /* estimate.c - how many keys lie in a range, without counting them.
  *
- * One node in four reaches each next level, whatever its key: the nodes of a level are a random sample of
- * all. So a level is counted that has enough of the range's nodes, and each stands for 4^level keys.
+ * The entries of a level between two keys are counted by walking from node to node. From the root down, until
+ * a level has enough of them; how many keys each stands for is told by samples of what is below.
  */
 #include "mem/arena.h"
 
-#define SAMPLE 256u /* makes an error of a sixteenth likely, and twice that rare */
+#define ENOUGH 256u
 
-/* The nodes of a level from behind `at` on whose keys are below end (unbounded: to the level's end). */
-static uint64_t count_level(struct mem_search *end, bool bounded, uint32_t at, unsigned level)
+struct range {
+    const struct mem_index *mem;
+    struct mem_search lo, hi;
+    bool bounded;
+};
+
+/* How many keys lie below a node: as many as if all its children were like the one in the middle. */
+static uint64_t keys_below(struct range *r, uint32_t ref, unsigned level)
 {
-    const struct mem_index *m = end->mem;
-    uint64_t n = 0;
-    while ((at = mem_next(m, at, level)) != 0) {
-        const struct mem_node *node = mem_node_at(m, at);
-        if (node == NULL || end->steps-- == 0) {
-            end->damaged = true;
-            break;
+    uint64_t keys = 1;
+    for (;;) {
+        const struct mem_node *n = mem_node_at(r->mem, ref);
+        if (n == NULL || mem_level(n) != level) {
+            r->lo.damaged = true;
+            return 0;
         }
-        if (bounded && mem_compare(end, node) >= 0) {
-            break;
+        uint64_t perm = atomic_load_explicit(&n->perm, memory_order_acquire);
+        keys *= mem_count(perm);
+        if (level-- == 0) {
+            return keys;
         }
-        n++;
+        ref = mem_ref_at(n, perm, mem_count(perm) / 2 % MEM_WIDTH);
     }
-    return n;
 }
 
-/* The last node of a level, from x on, whose key is less than the searched one. */
-static uint32_t last_before(struct mem_search *s, uint32_t x, unsigned level)
+/* The range's entries on a level. *keys: about how many keys they stand for. */
+static uint64_t count_level(struct range *r, unsigned level, uint64_t *keys)
 {
-    const struct mem_index *m = s->mem;
-    for (uint32_t next; (next = mem_next(m, x, level)) != 0; x = next) {
-        const struct mem_node *node = mem_node_at(m, next);
-        if (node == NULL || s->steps-- == 0) {
-            s->damaged = true;
-            break;
-        }
-        if (mem_compare(s, node) >= 0) {
-            break;
-        }
+    struct mem_spot at, end = {0};
+    uint64_t entries = 0, samples = 0, below = 0;
+    mem_find(&r->lo, 0, level, false, &at);
+    if (r->bounded) {
+        mem_find(&r->hi, 0, level, false, &end);
     }
-    return x;
+    for (unsigned from = at.pos; at.node != 0; from = 0) {
+        const struct mem_node *n = mem_node_at(r->mem, at.node);
+        if (n == NULL || r->lo.damaged || r->hi.damaged || r->lo.steps-- == 0) {
+            r->lo.damaged = true;
+            return 0;
+        }
+        uint64_t perm = atomic_load_explicit(&n->perm, memory_order_acquire);
+        unsigned to = at.node == end.node ? end.pos : mem_count(perm);
+        entries += to > from ? to - from : 0;
+        if (level != 0) {
+            below += keys_below(r, mem_ref_at(n, perm, mem_count(perm) / 2 % MEM_WIDTH), level - 1);
+            samples++;
+        }
+        at.node = at.node == end.node ? 0 : mem_next(n);
+    }
+    *keys = samples != 0 ? entries * below / samples : entries;
+    return entries;
 }
 
 uint64_t mem_keys_between(const struct mem_index *m, struct slice lo, struct slice hi)
 {
-    struct mem_search from, end;
-    uint32_t x = MEM_HEAD;
-    uint64_t n = 0;
-    mem_search_start(&from, m, lo);
-    mem_search_start(&end, m, hi);
-    for (unsigned level = MEM_LEVELS; level-- > 0 && !from.damaged && !end.damaged;) {
-        x = last_before(&from, x, level);
-        n = count_level(&end, hi.data != NULL, x, level) << 2 * level;
-        if (n >> 2 * level >= SAMPLE) {
+    struct range r = {.mem = m, .bounded = hi.data != NULL};
+    const struct mem_node *root = mem_node_at(m, mem_root(m));
+    uint64_t keys = 0;
+    if (root == NULL || mem_level(root) >= MEM_LEVELS || (r.bounded && slice_compare(lo, hi) >= 0)) {
+        return 0;
+    }
+    mem_search_start(&r.lo, m, lo);
+    mem_search_start(&r.hi, m, hi);
+    for (unsigned level = mem_level(root) + 1; level-- > 0 && !r.lo.damaged;) {
+        if (count_level(&r, level, &keys) >= ENOUGH) {
             break;
         }
     }
-    return n;
+    return keys;
 }

@@ -6,7 +6,7 @@
  * under an exclusive lock on its own byte 0, after a look that the name still means that file: else two
  * makers, each about to remove the leftover, could remove the one that the other has just put there.
  */
-#include "mem/insert.h"
+#include "mem/arena.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,10 +158,6 @@ static int start(struct wal_segment *seg, bool writable, struct mem_index **mem)
     atomic_init(&m->refs, 1);
     m->seg = wal_ref(seg);
     m->writable = writable;
-    if (writable && (m->splice = mem_splice_make()) == NULL) {
-        mem_unref(m);
-        return SHALE_NOMEM;
-    }
     *mem = m;
     return SHALE_OK;
 }
@@ -171,6 +167,7 @@ static void set_arena(struct mem_index *m, void *map, uint64_t size)
     m->arena = map;
     m->size = size;
     m->last_node = (uint32_t)((size - sizeof(struct mem_node)) / MEM_UNIT);
+    m->last_version = (uint32_t)((size - sizeof(struct mem_version)) / MEM_UNIT);
 }
 
 int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index **mem)
@@ -205,11 +202,12 @@ int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index
     return SHALE_OK;
 }
 
-/* What is dearest in the index for its bytes in the log is one short key over and over: 24 bytes a version, 2
- * bytes an entry. (Many keys cannot all be that short.) */
+/* What is dearest in the index for its bytes in the log: all keys of two bytes, each once. An entry has 4
+ * bytes then, a key of the index 16, and a seventh of a node and of those above it. (One short key over and
+ * over has 24 bytes a version, 2 an entry; keys of one byte are few.) */
 static uint64_t private_size(const struct wal_segment *seg)
 {
-    uint64_t size = align_up(seg->size * (sizeof(struct mem_version) / 2) + 16 * MEM_FIRST, MEM_FIRST);
+    uint64_t size = align_up(seg->size * 24 + 16 * MEM_FIRST, MEM_FIRST);
     return size < MEM_SIZE_MAX ? size : MEM_SIZE_MAX;
 }
 
@@ -253,7 +251,6 @@ void mem_free(struct mem_index *m)
         os_unmap(m->arena, (size_t)m->size);
     }
     wal_unref(m->seg);
-    free(m->splice);
     free(m);
 }
 

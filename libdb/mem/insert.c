@@ -1,190 +1,76 @@
-/* insert.c - the one writer's side.
+/* insert.c - the one writer's side (insert.h): an entry is a new key's record, or a version of one that is
+ * there.
  *
- * [I-16] In running order, for a new key: raise `end`; fill in node and tower; link it at level 0 with a
- * release store; then at the higher levels, going up. For a key that is there: raise `end`; fill in a
- * version; make it the node's newest with a release store. Killed anywhere:
- *
- *   before the first link    the bytes are lost, nothing else: the next writer begins at `end`
- *   between two links        the key is there; the missing links only make it a little slower to find
- *
- * and the entry that was not linked is inserted by Repair, who inserts the whole record once more: what is
- * there already is recognised by key and sequence number, and changes nothing.
- *
- * The splice remembers the last place, level by level: ascending keys go there without a search. The writer
- * may be another process every time, so a splice counts only while `end` is what it left: nobody changes a
- * link without having raised `end` first.
+ * Where the last insert went is tried first: ascending keys, and those that are close to each other, need no
+ * search from the root. A leaf stays a leaf, and its least key stays its least key: so it does not matter how
+ * old the memory of it is, nor who has inserted since.
  */
 #include "mem/insert.h"
 
-#include <stdlib.h>
-
-struct mem_splice {
-    uint32_t end; /* of the arena when this was true; 0: never */
-    uint32_t prev[MEM_LEVELS], next[MEM_LEVELS];
-};
-
-struct mem_splice *mem_splice_make(void)
-{
-    return base_calloc(1, sizeof(struct mem_splice));
-}
-
-#define NODE_SIZE_MAX (sizeof(struct mem_node) + align_up(4 * MEM_LEVELS, MEM_UNIT))
-#define NODE_SIZE_MIN (sizeof(struct mem_node) + MEM_UNIT)
-
-/* The end's reference must itself pass mem_node_at, so the last unit is never used up. */
-static uint64_t room_of(const struct mem_index *m, uint32_t end)
-{
-    uint64_t used = (uint64_t)end * MEM_UNIT;
-    return used < m->size - MEM_UNIT ? m->size - MEM_UNIT - used : 0;
-}
-
-uint64_t mem_room(const struct mem_index *m)
-{
-    return room_of(m, atomic_load_explicit(&mem_header(m)->end, memory_order_relaxed));
-}
-
-uint64_t mem_need(uint64_t count)
-{
-    /* A tower of one or two links takes one unit, 15 of 16 are; the mean node has 40.6 bytes. */
-    return count * (NODE_SIZE_MIN + 2) + 2 * NODE_SIZE_MAX;
-}
-
-uint64_t mem_used(const struct mem_index *m)
-{
-    uint64_t end = (uint64_t)atomic_load_explicit(&mem_header(m)->end, memory_order_relaxed) * MEM_UNIT;
-    return end < m->size ? end : m->size;
-}
-
-/* Takes `size` bytes, a multiple of the unit, from the arena; 0: no room, or the end is nonsense. */
-static uint32_t take(struct mem_index *m, uint64_t size)
-{
-    struct mem_header *h = mem_header(m);
-    uint32_t end = atomic_load_explicit(&h->end, memory_order_relaxed);
-    if (end < MEM_FIRST / MEM_UNIT || room_of(m, end) < size) {
-        return 0;
-    }
-    atomic_store_explicit(&h->end, end + (uint32_t)(size / MEM_UNIT), memory_order_relaxed);
-    /* Before anything is filled in, also for the compiler: a killed writer's stores are all there, in program
-     * order. */
-    atomic_signal_fence(memory_order_seq_cst);
-    os_mark(OS_MARK_INSERT);
-    return end;
-}
-
-static int no_room(const struct mem_index *m)
-{
-    uint32_t end = atomic_load_explicit(&mem_header(m)->end, memory_order_relaxed);
-    if (end < MEM_FIRST / MEM_UNIT || (uint64_t)end * MEM_UNIT > m->size) {
-        return mem_damaged(m, "end of the arena", (uint64_t)end * MEM_UNIT);
-    }
-    return err_set(SHALE_NOMEM, "%06u.mem: no room for an entry, %llu of %llu bytes used", m->seg->number,
-                   (unsigned long long)end * MEM_UNIT, (unsigned long long)m->size);
-}
-
-/* One in four of each level goes on to the next: from a hash, so that it depends on neither process nor
- * history. */
-static unsigned tower_height(const struct mem_index *m, uint64_t seq)
-{
-    uint64_t h = checksum_seed(m->seg->salt, seq);
-    unsigned height = 1;
-    while (height < MEM_LEVELS && (h & 3) == 0) {
-        h >>= 2;
-        height++;
-    }
-    return height;
-}
-
 /* ---- the place ---- */
 
-/* Where does the splice still surround the key, from which level on? MEM_LEVELS: nowhere. A key that is met
- * on the way: *node. */
-static unsigned splice_level(struct mem_search *s, const struct mem_splice *p, uint32_t *node)
+static uint64_t high_at(const struct mem_node *n, uint64_t perm, unsigned pos)
 {
-    bool above = false, below = false; /* known on this level: then on all higher ones too */
-    for (unsigned level = 0; level < MEM_LEVELS; level++) {
-        for (int side = 0; side < 2; side++) {
-            uint32_t ref = side == 0 ? p->prev[level] : p->next[level];
-            bool *known = side == 0 ? &above : &below;
-            if (*known || ref == (side == 0 ? MEM_HEAD : 0)) {
-                *known = true;
-                continue;
-            }
-            const struct mem_node *n = mem_node_at(s->mem, ref);
-            int c = n == NULL ? (s->damaged = true, 0) : mem_compare(s, n);
-            if (c == 0) {
-                *node = ref;
-                return level;
-            }
-            *known = side == 0 ? c < 0 : c > 0;
-            if (!*known) {
-                break;
-            }
-        }
-        if (above && below) {
-            return level;
-        }
-    }
-    return MEM_LEVELS;
+    return atomic_load_explicit(&n->head[0][mem_slot(perm, pos)], memory_order_relaxed);
 }
 
-/* Fills in the splice below `level`. Returns the key's node, if it is there. */
-static uint32_t splice_search(struct mem_search *s, struct mem_splice *p, unsigned level)
+/* Is the key's place between two entries of this leaf, or behind the last of all? Then *at says where. */
+static bool is_in(struct mem_search *s, uint32_t leaf, struct mem_spot *at)
 {
-    const struct mem_index *m = s->mem;
-    uint32_t x = level < MEM_LEVELS ? p->prev[level] : MEM_HEAD;
-    uint32_t greater = level < MEM_LEVELS ? p->next[level] : 0;
-    while (level-- > 0) {
-        uint32_t next;
-        for (; (next = mem_next(m, x, level)) != greater; x = next) {
-            const struct mem_node *n = mem_node_at(m, next);
-            if (BASE_UNLIKELY(n == NULL || s->steps-- == 0)) {
-                s->damaged = true;
-                return 0;
-            }
-            int c = mem_compare(s, n);
-            if (c == 0) {
-                return next;
-            }
-            if (c > 0) {
-                greater = next;
-                break;
-            }
-        }
-        p->prev[level] = x;
-        p->next[level] = greater;
+    const struct mem_node *n = mem_node_at(s->mem, leaf);
+    uint64_t perm = atomic_load_explicit(&n->perm, memory_order_relaxed), high = s->key.head[0];
+    unsigned count = mem_count(perm);
+    bool last = mem_next(n) == 0;
+    if (count == 0 || high < high_at(n, perm, 0)) {
+        return false;
     }
-    return 0;
+    if (high > high_at(n, perm, count - 1)) {
+        *at = (struct mem_spot){.node = leaf, .perm = perm, .pos = count};
+        return last;
+    }
+    mem_look(s, leaf, at);
+    return !s->damaged && (at->pos > 0 || at->equal) && (at->pos < count || last);
 }
 
-/* The key's node, or 0 and the splice is its place. */
-static uint32_t find_place(struct mem_search *s, struct mem_splice *p)
+/* The key's place in its leaf. *known: by which way the search came is known. */
+static int find_place(struct mem_index *m, struct mem_search *s, struct mem_spot *at, bool *known)
 {
-    uint32_t end = atomic_load_explicit(&mem_header(s->mem)->end, memory_order_relaxed);
-    uint32_t node = 0;
-    unsigned level = MEM_LEVELS;
-    if (p->end == end) {
-        level = splice_level(s, p, &node);
-        if (node != 0) {
-            return node;
+    for (bool told = false;; told = true) {
+        if (!told && m->last_leaf != 0 && is_in(s, m->last_leaf, at)) {
+            *known = false;
+            return SHALE_OK;
+        }
+        s->damaged = false;
+        s->hopped = 0;
+        mem_find(s, 0, 0, false, at);
+        if (s->damaged) {
+            return mem_damaged(m, "links or log offsets out of bounds, met", (uint64_t)at->node * MEM_UNIT);
+        }
+        *known = true;
+        if (s->hopped == 0 || told) {
+            return SHALE_OK;
+        }
+        /* A killed writer told no parent: done now, from the lowest level up. */
+        unsigned level = (unsigned)__builtin_ctz(s->hopped);
+        int rc = mem_tell_parents(m, NULL, level, s->path[level]);
+        if (rc != SHALE_OK) {
+            return rc;
         }
     }
-    p->end = 0; /* until the search has come to its end */
-    if (!s->damaged) {
-        node = splice_search(s, p, level);
-    }
-    if (node == 0 && !s->damaged) {
-        p->end = end;
-    }
-    return node;
 }
 
 /* ---- the two ways to insert ---- */
 
-static int push_version(struct mem_index *m, struct mem_node *n, uint64_t seq, uint32_t entry)
+/* *done: it was not there yet. */
+static int push_version(struct mem_index *m, uint32_t record, uint64_t seq, uint32_t entry, bool *done)
 {
+    struct mem_record *r = mem_record_at(m, record);
     uint64_t newest;
     uint32_t at;
-    int rc = mem_chain_find(m, n, seq, &newest, &at);
+    if (r == NULL) {
+        return mem_damaged(m, "record out of bounds", (uint64_t)record * MEM_UNIT);
+    }
+    int rc = mem_chain_find(m, r, seq, &newest, &at);
     if (rc == SHALE_OK && newest == seq) {
         return SHALE_OK;
     }
@@ -192,55 +78,76 @@ static int push_version(struct mem_index *m, struct mem_node *n, uint64_t seq, u
         return rc;
     }
     struct mem_version v = {.seq = seq, .entry = entry};
-    rc = mem_chain_prepare(m, n, &v);
+    rc = mem_chain_prepare(m, r, &v);
     if (rc != SHALE_OK) {
         return rc;
     }
     const struct mem_version *front = v.prev != 0 ? mem_version_at(m, v.prev) : NULL;
-    if (seq <= (front != NULL ? front->seq : n->seq_height >> 8)) {
+    if (seq <= (front != NULL ? front->seq : r->seq)) {
         return mem_damaged(m, "newer version of the key", entry);
     }
-    uint32_t ref = take(m, sizeof v);
+    uint32_t ref = mem_take(m, sizeof v, MEM_UNIT);
     if (ref == 0) {
-        return no_room(m);
+        return mem_no_room(m);
     }
     *mem_version_at(m, ref) = v;
     os_mark(OS_MARK_INSERT);
-    atomic_store_explicit(&n->versions, ref, memory_order_release);
+    atomic_store_explicit(&r->versions, ref, memory_order_release);
+    os_mark(OS_MARK_INSERT);
+    *done = true;
+    return SHALE_OK;
+}
+
+static int make_record(struct mem_index *m, uint64_t seq, uint32_t entry, uint32_t *ref)
+{
+    *ref = mem_take(m, sizeof(struct mem_record), MEM_UNIT);
+    if (*ref == 0) {
+        return mem_no_room(m);
+    }
+    struct mem_record *r = mem_record_at(m, *ref);
+    r->seq = seq;
+    r->entry = entry;
+    atomic_store_explicit(&r->versions, 0, memory_order_relaxed);
     os_mark(OS_MARK_INSERT);
     return SHALE_OK;
 }
 
-static int link_node(struct mem_index *m, struct mem_splice *p, const struct mem_key *key, uint64_t seq,
-                     uint32_t entry, uint64_t keep)
+/* The index has no node yet: its first leaf. */
+static int plant(struct mem_index *m, const struct mem_entry *e)
 {
-    unsigned height = tower_height(m, seq);
-    uint64_t room = mem_room(m), tower = align_up(4 * height, MEM_UNIT);
-    if (room < keep + sizeof(struct mem_node) + tower) {
-        height = 1;
-        tower = MEM_UNIT;
-    }
-    uint32_t base = take(m, sizeof(struct mem_node) + tower);
-    if (base == 0) {
-        return no_room(m);
-    }
-    uint32_t ref = base + (uint32_t)(tower / MEM_UNIT);
-    struct mem_node *n = mem_node_at(m, ref);
-    n->head[0] = key->head[0];
-    n->head[1] = key->head[1];
-    n->seq_height = seq << 8 | height;
-    n->entry = entry;
-    atomic_store_explicit(&n->versions, 0, memory_order_relaxed);
-    for (unsigned level = 0; level < height; level++) {
-        atomic_store_explicit(mem_link(m, ref, level), p->next[level], memory_order_relaxed);
-    }
-    for (unsigned level = 0; level < height; level++) {
+    uint32_t root;
+    int rc = mem_make_node(m, 0, e, &root);
+    if (rc == SHALE_OK) {
+        atomic_store_explicit(&mem_header(m)->root, root, memory_order_release);
         os_mark(OS_MARK_INSERT);
-        atomic_store_explicit(mem_link(m, p->prev[level], level), ref, memory_order_release);
-        p->prev[level] = ref;
+        m->last_leaf = root;
     }
-    os_mark(OS_MARK_INSERT);
-    return SHALE_OK;
+    return rc;
+}
+
+/* way: that the search came by; NULL: unknown. */
+static int add_key(struct mem_index *m, const struct mem_search *s, struct mem_spot *at, const uint32_t *way,
+                   uint64_t seq, uint32_t entry)
+{
+    struct mem_entry e = {.head = {s->key.head[0], s->key.head[1]}, .entry = entry};
+    int rc = make_record(m, seq, entry, &e.ref);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (at->node == 0) {
+        return plant(m, &e);
+    }
+    if (mem_count(at->perm) < MEM_WIDTH) {
+        m->last_leaf = at->node;
+        return mem_put_slot(m, at, &e);
+    }
+    uint32_t right;
+    rc = mem_put_full(m, at, &e, &right);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    m->last_leaf = at->node;
+    return mem_tell_parents(m, way, 0, right);
 }
 
 static void count(_Atomic uint64_t *counter)
@@ -250,43 +157,39 @@ static void count(_Atomic uint64_t *counter)
     atomic_store_explicit(counter, v + 1, memory_order_relaxed);
 }
 
-/* keep: room that must be left over for what follows. */
-static int insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t entry, uint64_t keep)
+int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t entry)
 {
     struct mem_search s;
-    struct mem_splice *p = m->splice;
+    struct mem_spot at;
+    bool known, done = false;
     if (!m->writable || entry < WAL_FIRST || entry >= m->seg->size || seq >> 56 != 0) {
         return err_set(SHALE_INVALID, "%06u.mem: insert of sequence number %llu, log offset %u",
                        m->seg->number, (unsigned long long)seq, entry);
     }
-    mem_search_start(&s, m, key);
-    uint32_t node = find_place(&s, p);
-    if (s.damaged) {
-        p->end = 0;
-        return mem_damaged(m, "links or log offsets out of bounds, found for the entry", entry);
-    }
-    uint64_t before = mem_room(m);
-    bool valid = p->end != 0;
-    p->end = 0;
-    int rc = node != 0 ? push_version(m, mem_node_at(m, node), seq, entry)
-                       : link_node(m, p, &s.key, seq, entry, keep);
+    int rc = mem_finish_split(m);
     if (rc != SHALE_OK) {
         return rc;
     }
-    p->end = valid ? atomic_load_explicit(&mem_header(m)->end, memory_order_relaxed) : 0;
-    if (mem_room(m) != before) {
+    mem_search_start(&s, m, key);
+    rc = find_place(m, &s, &at, &known);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    if (at.equal) {
+        m->last_leaf = at.node;
+        rc = push_version(m, at.ref, seq, entry, &done);
+    } else {
+        rc = add_key(m, &s, &at, known ? s.path : NULL, seq, entry);
+        done = rc == SHALE_OK;
+    }
+    if (done) {
         count(&mem_header(m)->entries);
-        if (node == 0) {
-            os_mark(OS_MARK_INSERT);
+        os_mark(OS_MARK_INSERT);
+        if (!at.equal) {
             count(&mem_header(m)->keys);
         }
     }
-    return SHALE_OK;
-}
-
-int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t wal_offset)
-{
-    return insert(m, key, seq, wal_offset, 0);
+    return rc;
 }
 
 int mem_insert_record(struct mem_index *m, const struct wal_view *rec)
@@ -297,7 +200,7 @@ int mem_insert_record(struct mem_index *m, const struct wal_view *rec)
     while ((rc = wal_next_entry(rec->payload, &pos, &e)) == SHALE_OK && i < rec->count) {
         uint32_t at = rec->offset + (uint32_t)sizeof(struct wal_record) + e.offset;
         i++;
-        rc = insert(m, e.key, rec->first_seq + i - 1, at, (rec->count - i) * (uint64_t)NODE_SIZE_MIN);
+        rc = mem_insert(m, e.key, rec->first_seq + i - 1, at);
         if (rc != SHALE_OK) {
             return rc;
         }

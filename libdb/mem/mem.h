@@ -1,16 +1,16 @@
 /* mem.h - the memtable: a shared, position-independent index over one mapped WAL segment.
  *
- * The segment holds the bytes once; 000012.mem is a skiplist over them, mapped by every process: references
- * are 32-bit arena positions, one node a key with the key's first 16 bytes inline, and behind each node a
+ * The segment holds the bytes once; 000012.mem is a B-link tree over them, mapped by every process: references
+ * are 32-bit arena positions, the keys' first 16 bytes stand in the nodes, and each key has a record with a
  * newest-first chain of versions {seq, WAL offset of the entry}, with jump pointers so that an old snapshot
  * finds its version in O(log n). One writer (who holds WRITE), any number of readers in any process, no
  * locks.
  *
- * [I-16] The arena's end is stored before a node is filled; a node is complete before it is linked with a
- * release store, bottom level first: a writer killed anywhere leaves a usable list, and the next one
- * overwrites nothing. Inserting what is there already (same key, same seq) changes nothing: repair and replay
- * just insert again. References read from shared memory are bounds-checked before use: noise gives
- * SHALE_CORRUPT or a miss, never a crash or an endless loop.
+ * [I-16] The arena's end is stored before anything is filled in; what is filled in is published with one
+ * release store, and a split in an order that the next writer can finish (mem/insert.h): a writer killed
+ * anywhere leaves a usable tree, and the next one overwrites nothing. Inserting what is there already (same
+ * key, same seq) changes nothing: repair and replay just insert again. References read from shared memory are
+ * bounds-checked before use: noise gives SHALE_CORRUPT or a miss, never a crash or an endless loop.
  *
  * The file is boot-scoped: never needed after a reboot [I-1]. A private index lives in anonymous memory
  * (recovery, read-only replay).
@@ -25,11 +25,10 @@ struct mem_index {
     struct wal_segment *seg; /* a reference is held */
     unsigned char *arena;    /* the mapping; references are offsets into it */
     uint64_t size;
-    uint32_t
-        last_node; /* the highest reference at which a node can stand; references count units of 8 bytes */
+    /* the highest references at which a node and a version can stand; they count units of 8 bytes */
+    uint32_t last_node, last_version;
     bool writable;
-    /* writer's own, under WRITE: where the last insert went, so that ascending keys insert in O(1) */
-    struct mem_splice *splice;
+    uint32_t last_leaf;     /* writer's own, under WRITE: where the last insert went; 0: none */
     struct mem_index *next; /* of those that wait to be freed */
 };
 
@@ -56,9 +55,11 @@ void mem_unref(struct mem_index *mem);
 struct mem_index *mem_release(struct mem_index *mem);
 void mem_free(struct mem_index *mem);
 
-/* Arena bytes that make sure of `count` more entries: by one mem_insert_record, always; by single inserts,
- * but for a chance of 2^-60 (towers are random; one that would not fit is made lower). */
+/* Arena bytes that make sure of `count` entries, whatever their keys and order, in an index that is empty. */
 uint64_t mem_need(uint64_t count);
+/* Are so many more sure of their room, whatever is there already? Few more need room for a split on every
+ * level; of many, each can split one full node, but not more than there are. Caller holds WRITE. */
+bool mem_fits(const struct mem_index *mem, uint64_t count);
 /* Arena bytes that are free. Caller holds WRITE. */
 uint64_t mem_room(const struct mem_index *mem);
 /* Inserts the entry that stands at wal_offset. The caller made sure of the room and holds WRITE. Idempotent.
@@ -90,12 +91,16 @@ uint64_t mem_keys_between(const struct mem_index *mem, struct slice lo, struct s
 struct mem_iter {
     const struct mem_index *mem;
     uint64_t seq;
-    uint32_t node;    /* 0: not valid */
+    uint32_t record;  /* 0: not valid */
     struct slice key; /* in the segment's mapping */
     uint64_t entry_seq;
     uint8_t type;
     struct slice value;
     uint32_t entry_offset; /* in the segment */
+    /* where the record was found; while the node's `perm` and `splits` are these, it is there still */
+    uint32_t node, splits;
+    uint64_t perm;
+    unsigned pos;
 };
 void mem_iter_init(struct mem_iter *it, const struct mem_index *mem, uint64_t seq);
 int mem_iter_first(struct mem_iter *it);

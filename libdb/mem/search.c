@@ -1,12 +1,32 @@
-/* search.c - finding a key's place.
+/* search.c - finding a key's place, in a tree that another process is changing.
  *
- * The usual descent: along a level while the next node's key is less, then one level down. Two things make it
- * cheap. The node that stopped a level is known to be too great, so a lower level that leads to the same node
- * stops without looking at it. And the key's first 16 bytes stand in the node: the log is read only where
- * they are equal.
+ * In a node: how many heads are less than the key's is counted over all slots, without a branch and without
+ * regard to the order of the slots. Slots without an entry hold all ones and do not count. The count is only
+ * a guess, though: the writer may be filling a slot that no permutation names yet, or a killed one left it so.
+ * So the neighbours that the permutation gives the guess are looked at, and where they do not surround the
+ * key, the entries are gone through in their order. The log is read only where 16 bytes are alike.
  *
- * The bytes may be anything. Every reference is checked before it is followed, and a descent has no more
- * steps than the file can hold nodes.
+ * [I-16] A slot that the permutation names does not change, until a split takes it away: the split shortens
+ * the permutation, raises `splits`, and only then may the slot be filled anew (insert.h). So whatever was read
+ * by a permutation counts if `splits`, loaded before the permutation, is the same afterwards; else the node
+ * is looked at again. It cannot happen for ever: between two splits of a node it is given at least six
+ * entries.
+ *
+ * From node to node: a child is gone to that may have been split since, and whose parent may not know yet, or
+ * never will (the writer was killed). Then the key is behind the child's last entry and not below the right
+ * neighbour's least key, and the search goes there (Lehman, Yao, "Efficient locking for concurrent operations
+ * on B-trees", TODS 1981). Entries only move to the right, so this always finds the place.
+ *
+ * What a reader sees may be of a while ago; that is harmless, since
+ *
+ *   - what it finds in a leaf is the key's record, which both halves of a split name, and which never moves:
+ *     all versions are there, whichever half it was found in;
+ *   - a key that it must find was put in before the sequence number was published that it reads by: it sees
+ *     the permutation that named the key, or a later one, and of the splits that came before no less than the
+ *     writer did.
+ *
+ * The bytes may be anything. Every reference is checked before it is followed, every slot number is one that
+ * there is, levels go down by one, and steps to the right and repeated looks are counted.
  */
 #include "mem/arena.h"
 
@@ -20,57 +40,265 @@ void mem_search_start(struct mem_search *s, const struct mem_index *m, struct sl
     *s = (struct mem_search){.mem = m, .key = mem_key_make(key), .steps = m->size / sizeof(struct mem_node)};
 }
 
-int mem_compare_tails(struct mem_search *s, const struct mem_node *n)
+static uint64_t head_at(const struct mem_node *n, unsigned half, unsigned slot)
+{
+    return atomic_load_explicit(&n->head[half][slot], memory_order_relaxed);
+}
+
+static bool less(const struct mem_node *n, unsigned slot, const uint64_t head[2])
+{
+    uint64_t high = head_at(n, 0, slot);
+    return high < head[0] || (high == head[0] && head_at(n, 1, slot) < head[1]);
+}
+
+static bool alike(const struct mem_node *n, unsigned slot, const uint64_t head[2])
+{
+    return head_at(n, 0, slot) == head[0] && head_at(n, 1, slot) == head[1];
+}
+
+/* The key of the entry in the log against the searched one. */
+static int compare_tails(struct mem_search *s, const struct mem_node *n, unsigned slot)
 {
     struct wal_entry e;
-    if (!mem_entry_at(s->mem, n->entry, &e)) {
+    if (!mem_entry_at(s->mem, atomic_load_explicit(&n->entries[slot], memory_order_relaxed), &e)) {
         s->damaged = true;
         return 1;
     }
     return slice_compare(e.key, s->key.bytes);
 }
 
-uint32_t mem_search_run(struct mem_search *s, bool exact, bool *equal, uint32_t *before)
+int mem_compare_low(struct mem_search *s, const struct mem_node *n)
 {
-    const struct mem_index *m = s->mem;
-    uint32_t x = MEM_HEAD, greater = 0;
-    *equal = false;
-    for (unsigned level = MEM_LEVELS; level-- > 0;) {
-        for (uint32_t next; (next = mem_next(m, x, level)) != greater; x = next) {
-            const struct mem_node *n = mem_node_at(m, next);
-            if (BASE_UNLIKELY(n == NULL || s->steps-- == 0)) {
-                s->damaged = true;
-                return 0;
-            }
-            /* Where this level ends here, the next one goes on there: let it come while the keys are
-             * compared. */
-            mem_prefetch(m, mem_next(m, x, level != 0 ? level - 1 : 0));
-            int c = mem_compare(s, n);
-            if (c >= 0) {
-                greater = next;
-                *equal = c == 0;
-                break;
-            }
-        }
-        if (*equal && !exact) {
-            break;
-        }
+    if (less(n, 0, s->key.head)) {
+        return -1;
     }
-    *before = x;
-    return greater;
+    return alike(n, 0, s->key.head) ? compare_tails(s, n, 0) : 1;
 }
 
-uint32_t mem_search_last(struct mem_search *s)
+/* ---- in a node ---- */
+
+/* How many first halves of all slots are less. */
+static unsigned rank_high(const struct mem_node *n, uint64_t high)
 {
-    const struct mem_index *m = s->mem;
-    uint32_t x = MEM_HEAD;
-    for (unsigned level = MEM_LEVELS; level-- > 0;) {
-        for (uint32_t next; (next = mem_next(m, x, level)) != 0; x = next) {
-            if (mem_node_at(m, next) == NULL || s->steps-- == 0) {
-                s->damaged = true;
-                return MEM_HEAD;
-            }
+    unsigned rank = 0;
+    for (unsigned i = 0; i < MEM_WIDTH; i++) {
+        rank += head_at(n, 0, i) < high;
+    }
+    return rank;
+}
+
+/* How many have the same first half, and a lesser second one. */
+static unsigned rank_low(const struct mem_node *n, const uint64_t head[2])
+{
+    unsigned rank = 0;
+    for (unsigned i = 0; i < MEM_WIDTH; i++) {
+        rank += (head_at(n, 0, i) == head[0]) & (head_at(n, 1, i) < head[1]);
+    }
+    return rank;
+}
+
+/* How many of the entries have a lesser head. */
+static unsigned entries_below(const struct mem_node *n, uint64_t perm, const uint64_t head[2])
+{
+    unsigned count = mem_count(perm), pos = rank_high(n, head[0]);
+    if (pos < count && head_at(n, 0, mem_slot(perm, pos)) == head[0]) {
+        pos += rank_low(n, head);
+    }
+    if (BASE_LIKELY(pos <= count && (pos == 0 || less(n, mem_slot(perm, pos - 1), head)) &&
+                    (pos == count || !less(n, mem_slot(perm, pos), head)))) {
+        return pos;
+    }
+    for (pos = 0; pos < count && less(n, mem_slot(perm, pos), head); pos++) {
+    }
+    return pos;
+}
+
+/* From `from` on: the first entry >= the key, among those with the key's head. */
+static void break_tie(struct mem_search *s, const struct mem_node *n, unsigned from, struct mem_spot *at)
+{
+    unsigned count = mem_count(at->perm), end = from;
+    while (end < count && alike(n, mem_slot(at->perm, end), s->key.head)) {
+        end++;
+    }
+    while (from < end) {
+        unsigned middle = from + (end - from) / 2;
+        int c = compare_tails(s, n, mem_slot(at->perm, middle));
+        if (c == 0) {
+            at->equal = true;
+            from = middle;
+            break;
+        }
+        if (c < 0) {
+            from = middle + 1;
+        } else {
+            end = middle;
         }
     }
-    return x;
+    at->pos = from;
+}
+
+/* What a leaf's entry leads to comes while the log is asked whether it is the key's. */
+static void prefetch_record(const struct mem_search *s, const struct mem_node *n, unsigned slot)
+{
+    mem_prefetch(s->mem, atomic_load_explicit(&n->refs[slot], memory_order_relaxed));
+}
+
+static void look_once(struct mem_search *s, const struct mem_node *n, bool inner, bool strict,
+                      struct mem_spot *at)
+{
+    unsigned count = mem_count(at->perm), first = inner;
+    at->equal = false;
+    at->pos = entries_below(n, at->perm, s->key.head);
+    if (at->pos < first) {
+        at->pos = first; /* whatever the first separator says, what is below the second is there */
+    }
+    if (at->pos < count && alike(n, mem_slot(at->perm, at->pos), s->key.head)) {
+        if (!inner) {
+            prefetch_record(s, n, mem_slot(at->perm, at->pos));
+        }
+        break_tie(s, n, at->pos, at);
+    }
+    if (!inner) {
+        at->ref = at->pos < count ? mem_ref_at(n, at->perm, at->pos) : 0;
+    } else {
+        at->ref = mem_ref_at(n, at->perm, at->equal && !strict ? at->pos : at->pos - 1);
+    }
+}
+
+/* One of the steps that are many only where noise leads round in circles. */
+static bool step(struct mem_search *s)
+{
+    if (s->steps == 0) {
+        s->damaged = true;
+        return false;
+    }
+    s->steps--;
+    return true;
+}
+
+/* The same, of one state of the node. */
+static void look(struct mem_search *s, const struct mem_node *n, bool inner, bool strict, struct mem_spot *at)
+{
+    const bool damaged = s->damaged;
+    for (;;) {
+        at->splits = atomic_load_explicit(&n->splits, memory_order_acquire);
+        at->perm = atomic_load_explicit(&n->perm, memory_order_acquire);
+        look_once(s, n, inner, strict, at);
+        atomic_thread_fence(memory_order_acquire);
+        if (BASE_LIKELY(atomic_load_explicit(&n->splits, memory_order_relaxed) == at->splits)) {
+            return;
+        }
+        s->damaged = damaged;
+        if (!step(s)) {
+            return;
+        }
+    }
+}
+
+void mem_look(struct mem_search *s, uint32_t node, struct mem_spot *at)
+{
+    const struct mem_node *n = mem_node_at(s->mem, node);
+    at->node = node;
+    if (n == NULL) {
+        s->damaged = true;
+        return;
+    }
+    look(s, n, mem_level(n) != 0, false, at);
+}
+
+/* ---- from node to node ---- */
+
+/* The node there, if it is of this level; NULL: damaged. */
+static const struct mem_node *enter(struct mem_search *s, uint32_t ref, unsigned level)
+{
+    const struct mem_node *n = mem_node_at(s->mem, ref);
+    if (BASE_UNLIKELY(n == NULL || mem_level(n) != level)) {
+        s->damaged = true;
+        return NULL;
+    }
+    return n;
+}
+
+/* The right neighbour, if the key belongs there, or farther on. NULL: it does not. */
+static const struct mem_node *hop(struct mem_search *s, const struct mem_node *n, unsigned level, bool strict,
+                                  uint32_t *ref)
+{
+    uint32_t right = mem_next(n);
+    const struct mem_node *r = right != 0 ? enter(s, right, level) : NULL;
+    if (r == NULL) {
+        return NULL;
+    }
+    int c = mem_compare_low(s, r);
+    if (s->damaged || (strict ? c >= 0 : c > 0) || !step(s)) {
+        return NULL;
+    }
+    s->hopped |= 1u << level;
+    *ref = right;
+    return r;
+}
+
+void mem_find(struct mem_search *s, uint32_t from, unsigned to, bool strict, struct mem_spot *at)
+{
+    uint32_t ref = from != 0 ? from : mem_root(s->mem);
+    *at = (struct mem_spot){.node = ref};
+    if (ref == 0) {
+        return;
+    }
+    const struct mem_node *n = mem_node_at(s->mem, ref);
+    unsigned level = n != NULL ? mem_level(n) : MEM_LEVELS;
+    if (BASE_UNLIKELY(level >= MEM_LEVELS || level < to)) {
+        s->damaged = true;
+        return;
+    }
+    for (;;) {
+        look(s, n, level != 0, strict, at);
+        at->node = ref;
+        if (at->pos >= mem_count(at->perm) && !s->damaged) {
+            const struct mem_node *right = hop(s, n, level, strict, &ref);
+            if (right != NULL) {
+                n = right;
+                continue;
+            }
+        }
+        if (BASE_UNLIKELY(s->damaged)) {
+            return;
+        }
+        s->path[level] = ref;
+        if (level == to) {
+            return;
+        }
+        ref = at->ref;
+        mem_prefetch_node(s->mem, ref);
+        n = enter(s, ref, --level);
+        if (BASE_UNLIKELY(n == NULL)) {
+            return;
+        }
+    }
+}
+
+void mem_find_last(struct mem_search *s, struct mem_spot *at)
+{
+    uint32_t ref = mem_root(s->mem);
+    *at = (struct mem_spot){.node = ref};
+    if (ref == 0) {
+        return;
+    }
+    const struct mem_node *n = mem_node_at(s->mem, ref);
+    unsigned level = n != NULL ? mem_level(n) : MEM_LEVELS;
+    s->damaged |= level >= MEM_LEVELS;
+    while (!s->damaged && step(s)) {
+        at->node = ref;
+        at->splits = atomic_load_explicit(&n->splits, memory_order_acquire);
+        at->perm = atomic_load_explicit(&n->perm, memory_order_acquire);
+        at->pos = mem_count(at->perm);
+        ref = mem_next(n);
+        if (ref == 0) {
+            if (level == 0) {
+                return;
+            }
+            ref = mem_ref_at(n, at->perm, at->pos != 0 ? at->pos - 1 : 0);
+            level--;
+        }
+        n = enter(s, ref, level);
+    }
 }
