@@ -56,8 +56,8 @@ bool mem_fits(const struct mem_index *m, uint64_t count)
 {
     /* A key has a record, and its share of a node. The counter is not asked: a killed writer leaves it behind.
      */
-    uint64_t keys =
-        mem_used(m) / (sizeof(struct mem_record) + sizeof(struct mem_node) / MEM_WIDTH); 
+    uint64_t used = mem_used(m), each = sizeof(struct mem_record) + sizeof(struct mem_node) / MEM_WIDTH;
+    uint64_t keys = used > MEM_FIRST ? (used - MEM_FIRST) / each : 0;
     return need(keys, count) <= mem_room(m);
 }
 

@@ -37,7 +37,7 @@ START_TEST(one_entry_is_seen_from_its_sequence_number_on)
     ck_assert(it.entry_seq == 9 && it.type == WAL_PUT &&
               it.entry_offset == WAL_FIRST + sizeof(struct wal_record));
     ck_assert_int_eq(mem_iter_next(&it), SHALE_NOTFOUND);
-    ck_assert_uint_eq(it.node, 0);
+    ck_assert_uint_eq(it.record, 0);
     assert_ok(mem_iter_seek(&it, text("one")));
     ck_assert_int_eq(mem_iter_prev(&it), SHALE_NOTFOUND);
     mem_iter_init(&it, p.mem, 8);
@@ -131,10 +131,19 @@ START_TEST(overwrite_replaces_the_current_version)
 }
 END_TEST
 
-/* Steps that a search for seq takes along the chain, as the reader takes them. */
-static unsigned hops(const struct mem_index *m, const struct mem_node *n, uint64_t seq)
+static const struct mem_record *record_of(const struct mem_index *m, struct slice key)
 {
-    uint32_t ref = atomic_load(&n->versions);
+    struct mem_iter it;
+    mem_iter_init(&it, m, SEQ_MAX);
+    assert_ok(mem_iter_seek(&it, key));
+    ck_assert(slice_equal(it.key, key));
+    return mem_record_at(m, it.record);
+}
+
+/* Steps that a search for seq takes along the chain, as the reader takes them. */
+static unsigned hops(const struct mem_index *m, const struct mem_record *r, uint64_t seq)
+{
+    uint32_t ref = atomic_load(&r->versions);
     unsigned steps = 0;
     while (ref != 0 && mem_version_at(m, ref)->seq > seq) {
         const struct mem_version *v = mem_version_at(m, ref);
@@ -155,12 +164,12 @@ START_TEST(old_snapshot_finds_its_version_in_a_long_chain)
         (void)snprintf(value, sizeof value, "%llu", (unsigned long long)i);
         pair_put(&p, text("counter"), text(value));
     }
-    const struct mem_node *node = mem_node_at(p.mem, mem_next(p.mem, mem_next(p.mem, MEM_HEAD, 0), 0));
+    const struct mem_record *record = record_of(p.mem, text("counter"));
     for (uint64_t seq = 0; seq <= n + 1; seq++) {
         uint64_t want = seq <= n ? seq : n;
         (void)snprintf(value, sizeof value, "%llu", (unsigned long long)want);
         pair_expect(&p, text("counter"), seq, want < 2 ? NULL : value);
-        ck_assert_uint_le(hops(p.mem, node, seq), 45); /* 3 log2 of 20,000 */
+        ck_assert_uint_le(hops(p.mem, record, seq), 45); /* 3 log2 of 20,000 */
     }
     ck_assert_uint_eq(mem_keys(p.mem), 2);
     pair_release(&p);
@@ -174,10 +183,10 @@ START_TEST(old_snapshot_looks_at_few_versions)
     for (uint64_t i = 1; i <= 5000; i++) {
         pair_put(&p, text("counter"), i == 2 ? text("old") : text("new"));
     }
-    const struct mem_node *node = mem_node_at(p.mem, mem_next(p.mem, MEM_HEAD, 0));
+    const struct mem_record *record = record_of(p.mem, text("counter"));
     bool *kept = base_calloc(p.mem->size / MEM_UNIT, sizeof *kept);
     ck_assert_ptr_nonnull(kept);
-    uint32_t newest = atomic_load(&node->versions), before = 0;
+    uint32_t newest = atomic_load(&record->versions), before = 0;
     for (uint32_t ref = newest; ref != 0;) {
         const struct mem_version *v = mem_version_at(p.mem, ref), *far = mem_version_at(p.mem, v->jump);
         kept[ref] = kept[v->jump] = true;
@@ -246,57 +255,101 @@ END_TEST
 
 /* ---- room ---- */
 
+/* A commit of many deletes. */
+static void put_batch(struct pair *p, const uint64_t *keys, unsigned n)
+{
+    struct buf payload = {0};
+    struct wal_record header;
+    struct wal_view rec;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t key = __builtin_bswap64(keys[i]);
+        assert_ok(wal_add_entry(&payload, WAL_DELETE, slice_make(&key, 8), slice_make(NULL, 0)));
+    }
+    wal_seal(p->seg, p->at, n, p->seq, payload.data, (uint32_t)payload.size, &header);
+    assert_ok(wal_append(p->seg, p->at, &header, payload.data, false));
+    assert_ok(wal_read(p->seg, p->at, &rec));
+    assert_ok(mem_insert_record(p->mem, &rec));
+    p->at = rec.end;
+    p->seq += n;
+    buf_release(&payload);
+}
+
+static void unlink_pair(struct pair *p)
+{
+    pair_release(p);
+    assert_ok(os_unlink(kit_dirfd, "000001.wal"));
+    assert_ok(os_unlink(kit_dirfd, "000001.mem"));
+}
+
 START_TEST(promised_room_is_enough)
 {
-    /* Batches of 50 new keys as long as their room is promised: every one fits, to the very end. */
-    for (uint64_t round = 0; round < 4; round++) {
+    /* Batches of new keys as long as their room is promised: every one fits, to the very end. Random keys;
+     * keys that descend, whose splits leave the fewest in a node; and keys that each split a node which was
+     * full of ascending ones. */
+    enum { RANDOM, DESCENDING, SPLITTING, ORDERS };
+    static const unsigned batch[] = {1, 2, 7, 50, 300};
+    for (unsigned round = 0; round < ORDERS * BASE_COUNT(batch); round++) {
+        unsigned order = round % ORDERS, n = batch[round / ORDERS];
         struct pair p = pair_make(WAL_MIN_SIZE, false);
-        uint64_t state = round, batches = 0;
-        while (mem_room(p.mem) >= mem_need(50)) {
-            struct buf payload = {0};
-            struct wal_record header;
-            struct wal_view rec;
-            for (int i = 0; i < 50; i++) {
-                uint64_t key = prng_next(&state);
-                assert_ok(wal_add_entry(&payload, WAL_DELETE, slice_make(&key, 8), slice_make(NULL, 0)));
-            }
-            wal_seal(p.seg, p.at, 50, p.seq, payload.data, (uint32_t)payload.size, &header);
-            assert_ok(wal_append(p.seg, p.at, &header, payload.data, false));
-            assert_ok(wal_read(p.seg, p.at, &rec));
-            assert_ok(mem_insert_record(p.mem, &rec));
-            p.at = rec.end;
-            p.seq += 50;
-            batches++;
-            buf_release(&payload);
+        uint64_t state = round, count = 0;
+        for (; order == SPLITTING && count < 1500; count++) {
+            put_batch(&p, &(uint64_t){(count + 1) << 32}, 1);
         }
-        ck_assert_uint_ge(batches, 110);
-        pair_release(&p);
-        assert_ok(os_unlink(kit_dirfd, "000001.wal"));
-        assert_ok(os_unlink(kit_dirfd, "000001.mem"));
+        while (mem_fits(p.mem, n)) {
+            uint64_t keys[300];
+            for (unsigned i = 0; i < n; i++, count++) {
+                keys[i] = order == RANDOM       ? prng_next(&state)
+                          : order == DESCENDING ? UINT64_MAX - count
+                                                : ((count * 15) % 1500 << 32) + count;
+            }
+            put_batch(&p, keys, n);
+        }
+        ck_assert_uint_ge(count, n == 1 ? 3400 : n <= 50 ? 2500 : 1500);
+        ck_assert_uint_eq(mem_keys(p.mem), count);
+        unlink_pair(&p);
     }
 }
 END_TEST
 
-START_TEST(towers_are_lowered_where_room_is_scarce)
+START_TEST(room_is_promised_for_what_an_empty_index_is_made_for)
 {
-    /* Just as much room as 200 nodes with the lowest towers take: random towers would not fit. */
-    struct pair p = pair_make(WAL_MIN_SIZE, false);
-    struct buf payload = {0};
-    struct wal_record header;
-    struct wal_view rec;
-    uint64_t state = 12, spare = mem_room(p.mem) - 200 * (sizeof(struct mem_node) + MEM_UNIT);
-    atomic_fetch_add(&mem_header(p.mem)->end, (uint32_t)(spare / MEM_UNIT));
-    for (int i = 0; i < 200; i++) {
-        uint64_t key = prng_next(&state);
-        assert_ok(wal_add_entry(&payload, WAL_DELETE, slice_make(&key, 8), slice_make(NULL, 0)));
+    static const uint64_t counts[] = {1, 10, 1000, 3000};
+    for (size_t i = 0; i < BASE_COUNT(counts); i++) {
+        uint64_t size = align_up(MEM_FIRST + mem_need(counts[i]), 4096);
+        struct pair p = pair_make(size > WAL_MIN_SIZE ? size : WAL_MIN_SIZE, false);
+        ck_assert(mem_fits(p.mem, counts[i]));
+        ck_assert(!mem_fits(p.mem, p.mem->size / 24));
+        unlink_pair(&p);
     }
-    wal_seal(p.seg, p.at, 200, 1, payload.data, (uint32_t)payload.size, &header);
-    assert_ok(wal_append(p.seg, p.at, &header, payload.data, false));
-    assert_ok(wal_read(p.seg, p.at, &rec));
-    assert_ok(mem_insert_record(p.mem, &rec));
-    ck_assert_uint_eq(mem_keys(p.mem), 200);
-    ck_assert_uint_eq(mem_room(p.mem), 0);
-    buf_release(&payload);
+    ck_assert_uint_lt(mem_need(10), WAL_MIN_SIZE / 8);
+}
+END_TEST
+
+START_TEST(parents_are_not_told_where_room_is_scarce)
+{
+    /* Full leaves, and just as much room as keys and leaves take: the tree grows no levels, but is whole. */
+    struct pair p = pair_make(WAL_MIN_SIZE, false);
+    uint64_t state = 12, key, spare;
+    for (unsigned i = 0; i < 15; i++) {
+        key = prng_next(&state);
+        put_batch(&p, &key, 1);
+    }
+    const struct mem_node *first = mem_node_at(p.mem, mem_root(p.mem));
+    spare = mem_room(p.mem) - sizeof(struct mem_record) - sizeof(struct mem_node) - BASE_CACHELINE;
+    atomic_fetch_add(&mem_header(p.mem)->end, (uint32_t)(spare / MEM_UNIT));
+    key = prng_next(&state);
+    put_batch(&p, &key, 1);
+    ck_assert_uint_lt(mem_room(p.mem), sizeof(struct mem_node));
+    ck_assert_ptr_eq(mem_node_at(p.mem, mem_root(p.mem)), first);
+    ck_assert_uint_ne(mem_next(first), 0);
+    assert_ok(mem_check(p.mem));
+    state = 12;
+    for (unsigned i = 0; i < 16; i++) {
+        struct mem_hit hit;
+        key = __builtin_bswap64(prng_next(&state));
+        assert_ok(mem_get(p.mem, slice_make(&key, 8), SEQ_MAX, &hit));
+        ck_assert_uint_eq(hit.seq, i + 1);
+    }
     pair_release(&p);
 }
 END_TEST
@@ -310,7 +363,7 @@ START_TEST(full_index_says_so_and_stays_whole)
         uint32_t at = p.at;
         key += UINT64_C(0x9e3779b97f4a7c15);
         p.at = append_one(p.seg, at, p.seq, slice_make(&key, 8), slice_make(NULL, 0), false);
-        bool promised = mem_room(p.mem) >= mem_need(1);
+        bool promised = mem_fits(p.mem, 1);
         rc = mem_insert(p.mem, slice_make(&key, 8), p.seq++, at + (uint32_t)sizeof(struct wal_record));
         ck_assert(rc == SHALE_OK || (rc == SHALE_NOMEM && !promised));
     }
@@ -337,6 +390,28 @@ START_TEST(private_index_holds_whatever_the_segment_holds)
     assert_ok(wal_read(p.seg, p.at, &rec));
     assert_ok(mem_insert_record(p.mem, &rec));
     ck_assert_uint_eq(mem_entries(p.mem), n);
+    buf_release(&payload);
+    pair_release(&p);
+}
+END_TEST
+
+START_TEST(private_index_holds_every_key_of_two_bytes)
+{
+    /* In an order that splits every node and fills none: downwards. */
+    struct pair p = pair_make(WAL_MIN_SIZE, true);
+    struct buf payload = {0};
+    struct wal_record header;
+    struct wal_view rec;
+    uint32_t n = (WAL_MIN_SIZE - WAL_FIRST - (uint32_t)sizeof header) / 4;
+    for (uint32_t i = 0; i < n; i++) {
+        unsigned char key[2] = {(unsigned char)((n - i) >> 8), (unsigned char)(n - i)};
+        assert_ok(wal_add_entry(&payload, WAL_DELETE, slice_make(key, 2), text("")));
+    }
+    wal_seal(p.seg, p.at, n, 1, payload.data, (uint32_t)payload.size, &header);
+    assert_ok(wal_append(p.seg, p.at, &header, payload.data, false));
+    assert_ok(wal_read(p.seg, p.at, &rec));
+    assert_ok(mem_insert_record(p.mem, &rec));
+    ck_assert_uint_eq(mem_keys(p.mem), n);
     buf_release(&payload);
     pair_release(&p);
 }
@@ -376,9 +451,13 @@ static Suite *make_suite(void)
                                      old_snapshot_finds_its_version_in_a_long_chain,
                                      old_snapshot_looks_at_few_versions, inserting_again_changes_nothing,
                                      older_version_out_of_order_is_refused};
-    const TTest *const room[] = {
-        promised_room_is_enough, towers_are_lowered_where_room_is_scarce, full_index_says_so_and_stays_whole,
-        private_index_holds_whatever_the_segment_holds, batch_that_is_not_what_its_header_says_is_refused};
+    const TTest *const room[] = {promised_room_is_enough,
+                                 room_is_promised_for_what_an_empty_index_is_made_for,
+                                 parents_are_not_told_where_room_is_scarce,
+                                 full_index_says_so_and_stays_whole,
+                                 private_index_holds_whatever_the_segment_holds,
+                                 private_index_holds_every_key_of_two_bytes,
+                                 batch_that_is_not_what_its_header_says_is_refused};
     kit_add(s, "keys", keys, BASE_COUNT(keys));
     kit_add(s, "versions", versions, BASE_COUNT(versions));
     kit_add(s, "room", room, BASE_COUNT(room));

@@ -255,22 +255,68 @@ START_TEST(h38_changed_words_in_the_arena_are_survived)
 }
 END_TEST
 
+/* The leftmost node of a level. */
+static uint32_t leftmost(const struct mem_index *m, unsigned level)
+{
+    uint32_t ref = mem_root(m);
+    for (const struct mem_node *n; mem_level(n = mem_node_at(m, ref)) != level;) {
+        ref = mem_ref_at(n, atomic_load(&n->perm), 0);
+    }
+    return ref;
+}
+
+START_TEST(noise_in_every_word_of_a_node_is_survived)
+{
+    /* On each level a node in the middle; and the writer's words in the header. */
+    struct mem_index *m = index_for_noise();
+    uint64_t state = 9;
+    unsigned char *good = base_alloc(m->size);
+    ck_assert_ptr_nonnull(good);
+    memcpy(good, m->arena, m->size);
+    unsigned top = mem_level(mem_node_at(m, mem_root(m)));
+    ck_assert_uint_ge(top, 2);
+    for (unsigned level = 0; level <= top + 1; level++) {
+        uint32_t root = mem_root(m), leaf = leftmost(m, 0);
+        uint32_t ref = level <= top ? leftmost(m, level) : MEM_UNIT;
+        if (level < top) {
+            ref = mem_next(mem_node_at(m, ref));
+        }
+        uint64_t size = level <= top ? sizeof(struct mem_node) : 72;
+        for (uint64_t at = 0; at < size; at += 4) {
+            unsigned char *word = m->arena + (uint64_t)ref * MEM_UNIT + at;
+            const uint32_t values[] = {0,    1,   UINT32_MAX, get_u32(word) ^ (1u << at % 32),
+                                       root, ref, leaf,       mem_next(mem_node_at(m, leaf))};
+            for (size_t i = 0; i < BASE_COUNT(values); i++) {
+                put_u32(word, values[i]);
+                use_all(m, &state);
+                memcpy(m->arena, good, m->size);
+            }
+        }
+    }
+    free(good);
+    mem_unref(m);
+}
+END_TEST
+
 START_TEST(circle_of_links_is_noticed)
 {
+    /* The second leaf's neighbour is the first: whoever looks for what lies behind the second goes round. */
     struct mem_index *m = index_for_noise();
     struct mem_iter it;
     struct mem_hit hit;
     char buf[32];
-    uint32_t first = mem_next(m, MEM_HEAD, 0);
-    atomic_store(mem_link(m, first, 0), first);
-    for (unsigned level = 1; level < MEM_LEVELS; level++) {
-        atomic_store(mem_link(m, MEM_HEAD, level), 0);
-    }
-    ck_assert_int_eq(mem_get(m, noise_key(3, buf), SEQ_MAX, &hit), SHALE_CORRUPT);
+    uint32_t first = leftmost(m, 0), second = mem_next(mem_node_at(m, first));
+    atomic_store(&mem_node_at(m, second)->next, second);
+    atomic_store(&mem_header(m)->root, first);
+    ck_assert_int_eq(mem_get(m, noise_key(NOISE_KEYS - 1, buf), SEQ_MAX, &hit), SHALE_CORRUPT);
     ck_assert_int_eq(mem_check(m), SHALE_CORRUPT);
     mem_iter_init(&it, m, SEQ_MAX);
-    assert_ok(mem_iter_first(&it));
-    ck_assert_int_eq(mem_iter_next(&it), SHALE_CORRUPT);
+    ck_assert_int_eq(mem_iter_last(&it), SHALE_CORRUPT);
+    int rc = mem_iter_first(&it);
+    for (unsigned i = 0; rc == SHALE_OK; i++, rc = mem_iter_next(&it)) {
+        ck_assert_uint_le(i, 2 * MEM_WIDTH);
+    }
+    ck_assert_int_eq(rc, SHALE_CORRUPT);
     mem_iter_init(&it, m, 0); /* to whom nothing is visible */
     ck_assert_int_eq(mem_iter_first(&it), SHALE_CORRUPT);
     mem_unref(m);
@@ -364,20 +410,35 @@ static bool found(const struct mem_index *m, uint64_t seq)
            hit.value.size == sizeof seq && get_u64(hit.value.data) == seq;
 }
 
-static bool walk_is_sound(const struct mem_index *m, uint64_t seq)
+/* How many keys the first entries of the log have. */
+static uint64_t log_keys(uint64_t seq)
+{
+    uint64_t n = seq - seq / 3;
+    uint32_t hot = 0;
+    for (uint64_t i = 3; i <= seq; i += 3) {
+        uint64_t state = i;
+        hot |= 1u << prng_next(&state) % 11;
+    }
+    return n + (uint64_t)__builtin_popcount(hot);
+}
+
+/* All keys that a snapshot may see, and no others, in order. */
+static bool walk_is_sound(const struct mem_index *m, uint64_t seq, bool down)
 {
     struct mem_iter it;
-    uint64_t newest = 0;
+    uint64_t newest = 0, n = 0;
     int rc;
     mem_iter_init(&it, m, seq);
-    for (rc = mem_iter_first(&it); rc == SHALE_OK; rc = mem_iter_next(&it)) {
+    for (rc = down ? mem_iter_last(&it) : mem_iter_first(&it); rc == SHALE_OK;
+         rc = down ? mem_iter_prev(&it) : mem_iter_next(&it)) {
         char key[32];
         if (it.entry_seq > seq || !slice_equal(it.key, log_key(it.entry_seq, key))) {
             return false;
         }
         newest = it.entry_seq > newest ? it.entry_seq : newest;
+        n++;
     }
-    return rc == SHALE_NOTFOUND && newest == seq;
+    return rc == SHALE_NOTFOUND && newest == seq && n == log_keys(seq);
 }
 
 static int read_on(const struct mem_index *m, struct board *b, uint64_t seed)
@@ -388,7 +449,7 @@ static int read_on(const struct mem_index *m, struct board *b, uint64_t seed)
         if (probe != 0 && !found(m, probe)) {
             return 21;
         }
-        if (n % 512 == 0 && !walk_is_sound(m, seq)) {
+        if (n % 512 == 0 && !walk_is_sound(m, seq, n % 1024 == 0)) {
             return 22;
         }
         atomic_fetch_add_explicit(&b->reads, 1, memory_order_relaxed);
@@ -440,10 +501,11 @@ static void expect_all(const struct mem_index *m)
     for (uint64_t seq = 1; seq <= (uint64_t)LOG_RECORDS * LOG_BATCH; seq++) {
         ck_assert_msg(found(m, seq), "sequence number %llu", (unsigned long long)seq);
     }
-    ck_assert(walk_is_sound(m, (uint64_t)LOG_RECORDS * LOG_BATCH));
+    ck_assert(walk_is_sound(m, (uint64_t)LOG_RECORDS * LOG_BATCH, false));
+    ck_assert(walk_is_sound(m, (uint64_t)LOG_RECORDS * LOG_BATCH, true));
 }
 
-START_TEST(h13_writer_killed_between_two_links_is_followed_by_another)
+START_TEST(h13_writer_killed_between_two_stores_is_followed_by_another)
 {
     struct board *b;
     struct mem_index *m = shared_index(&b);
@@ -548,8 +610,9 @@ static Suite *make_suite(void)
                                   reader_may_not_insert,
                                   h23_full_device_at_any_call_leaves_no_trace};
     const TTest *const noise[] = {noise_in_the_whole_arena_is_survived,
-                                  h38_changed_words_in_the_arena_are_survived, circle_of_links_is_noticed};
-    const TTest *const killed[] = {h13_writer_killed_between_two_links_is_followed_by_another,
+                                  h38_changed_words_in_the_arena_are_survived,
+                                  noise_in_every_word_of_a_node_is_survived, circle_of_links_is_noticed};
+    const TTest *const killed[] = {h13_writer_killed_between_two_stores_is_followed_by_another,
                                    h13_every_mark_of_one_insert};
     const TTest *const threads[] = {threads_read_while_one_inserts};
     kit_add(s, "files", files, BASE_COUNT(files));

@@ -274,7 +274,7 @@ START_TEST(h28_a_file_of_another_layout_is_refused_and_replaced_only_on_demand)
     ck_assert_int_eq(os_stat_at(l.place.dirfd, STATE_NAME, &before), SHALE_OK);
     resize(&l, 8192);
     ck_assert_int_eq(state_map(l.place.dirfd, true, false, 0, &m), SHALE_MISMATCH);
-    ck_errmsg_has("layout 3");
+    ck_errmsg_has("layout 4");
     ck_assert_ptr_null(m.state);
     resize(&l, 0);
     ck_assert_int_eq(state_map(l.place.dirfd, false, false, 0, &m), SHALE_NOTFOUND);
