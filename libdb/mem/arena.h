@@ -72,7 +72,8 @@ struct mem_node {
     _Atomic uint32_t next;   /* the right neighbour */
     _Atomic uint32_t level;  /* 0: a leaf */
     uint32_t zero;
-    _Atomic uint64_t head[2][MEM_WIDTH]; /* the keys' first 16 bytes as two big-endian integers, zero padded */
+    _Atomic uint64_t
+        head[2][MEM_WIDTH]; /* the keys' first 16 bytes as two big-endian integers, zero padded */
     _Atomic uint32_t refs[MEM_WIDTH], entries[MEM_WIDTH];
 };
 _Static_assert(offsetof(struct mem_node, level) == 16, "doc/format says 16");

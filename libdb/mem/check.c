@@ -106,7 +106,8 @@ static int check_record(const struct check *c, uint32_t ref, uint32_t entry, str
     return check_chain(c, r, key);
 }
 
-/* The child must be on the level below, at or to the right of the one before, and begin with the separator. */
+/* The child must be on the level below, at or to the right of the one before, and begin with the separator.
+ */
 static int check_child(struct check *c, uint32_t ref, const struct mem_node *n, unsigned slot, bool leftmost)
 {
     const struct mem_node *child = node_at(c, ref, c->level - 1);

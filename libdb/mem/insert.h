@@ -2,12 +2,11 @@
  *
  * [I-16] The rules:
  *
- *   room       `end` is raised before anything is filled in. Killed then, the bytes are lost, nothing else: the
- *              next writer begins at `end`.
- *   entry      its slot is one that the permutation does not name. It is filled in, and then one release
- *              store of the permutation puts it between the others. Killed before: the slot is free, as it was.
- *   version    filled in, then made the record's newest with a release store.
- *   split      of a full node L, in running order:
+ *   room       `end` is raised before anything is filled in. Killed then, the bytes are lost, nothing else:
+ * the next writer begins at `end`. entry      its slot is one that the permutation does not name. It is
+ * filled in, and then one release store of the permutation puts it between the others. Killed before: the
+ * slot is free, as it was. version    filled in, then made the record's newest with a release store. split of
+ * a full node L, in running order:
  *
  *                 R := a copy of L's upper half, R.next := L.next      nobody knows R
  *                 splitting := L                                       now whoever inserts next finishes it
@@ -53,8 +52,8 @@ int mem_no_room(const struct mem_index *m);
 int mem_put_slot(struct mem_index *m, const struct mem_spot *at, const struct mem_entry *e);
 /* A node of one entry, that nobody knows yet. */
 int mem_make_node(struct mem_index *m, unsigned level, const struct mem_entry *e, uint32_t *ref);
-/* Puts the entry where it belongs, into a node that is full; *right: the node that came to be, at->node: where
- * the entry is. */
+/* Puts the entry where it belongs, into a node that is full; *right: the node that came to be, at->node:
+ * where the entry is. */
 int mem_put_full(struct mem_index *m, struct mem_spot *at, const struct mem_entry *e, uint32_t *right);
 /* Tells the parents of a node that came to be on `level`, as far up as need be. path: where a search came
  * through, NULL: unknown. Where there is no room it is left undone. */

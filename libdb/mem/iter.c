@@ -3,9 +3,9 @@
  * An iterator remembers where in a leaf it found its key, as of then. While the leaf has not been split the
  * entries that it named are there still, and are gone through without a search; others may have come between
  * them, but none that the iterator's sequence number may see. After a split, and at the leaf's end, the place
- * is searched by the key: to the right of it from the leaf itself; to the left from the root, for a leaf knows
- * only what follows it. (By the key also where the next leaf is entered: while a split is not finished, that
- * has entries that this one has as well.)
+ * is searched by the key: to the right of it from the leaf itself; to the left from the root, for a leaf
+ * knows only what follows it. (By the key also where the next leaf is entered: while a split is not finished,
+ * that has entries that this one has as well.)
  *
  * As in read.c, what counts is the log: a walk goes on only while keys ascend, or descend, so that noise
  * cannot make it go round in circles.
@@ -152,8 +152,7 @@ static int step_up(const struct mem_index *m, struct mem_spot *at, struct slice 
             return SHALE_OK;
         }
     }
-    return from == 0 ? SHALE_NOTFOUND
-                     : mem_damaged(m, "links in a circle", (uint64_t)at->node * MEM_UNIT);
+    return from == 0 ? SHALE_NOTFOUND : mem_damaged(m, "links in a circle", (uint64_t)at->node * MEM_UNIT);
 }
 
 /* Goes up from the entry at *at, itself included, to the first one that is visible. */
@@ -335,7 +334,6 @@ uint64_t mem_iter_versions(const struct mem_iter *it)
 {
     const struct mem_record *r = it->record != 0 ? mem_record_at(it->mem, it->record) : NULL;
     const struct mem_version *v =
-        r == NULL ? NULL
-                  : mem_version_at(it->mem, atomic_load_explicit(&r->versions, memory_order_acquire));
+        r == NULL ? NULL : mem_version_at(it->mem, atomic_load_explicit(&r->versions, memory_order_acquire));
     return v != NULL ? v->depth + UINT64_C(1) : r != NULL;
 }

@@ -1,10 +1,10 @@
 /* mem.h - the memtable: a shared, position-independent index over one mapped WAL segment.
  *
- * The segment holds the bytes once; 000012.mem is a B-link tree over them, mapped by every process: references
- * are 32-bit arena positions, the keys' first 16 bytes stand in the nodes, and each key has a record with a
- * newest-first chain of versions {seq, WAL offset of the entry}, with jump pointers so that an old snapshot
- * finds its version in O(log n). One writer (who holds WRITE), any number of readers in any process, no
- * locks.
+ * The segment holds the bytes once; 000012.mem is a B-link tree over them, mapped by every process:
+ * references are 32-bit arena positions, the keys' first 16 bytes stand in the nodes, and each key has a
+ * record with a newest-first chain of versions {seq, WAL offset of the entry}, with jump pointers so that an
+ * old snapshot finds its version in O(log n). One writer (who holds WRITE), any number of readers in any
+ * process, no locks.
  *
  * [I-16] The arena's end is stored before anything is filled in; what is filled in is published with one
  * release store, and a split in an order that the next writer can finish (mem/insert.h): a writer killed

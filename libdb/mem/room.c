@@ -1,9 +1,9 @@
 /* room.c - how much the arena has, how much is needed, and taking it.
  *
- * How many nodes can `count` entries make, of keys that may be the worst? A node but the last of its level has
- * at least 7 entries: a split leaves 7 at least, and what is appended to only when it is full has 15. So a
- * level of n entries has at most 1 + n/7 nodes; it has at least n/15 already. And an entry makes at most one
- * node. The nodes of a level are the entries of the next one.
+ * How many nodes can `count` entries make, of keys that may be the worst? A node but the last of its level
+ * has at least 7 entries: a split leaves 7 at least, and what is appended to only when it is full has 15. So
+ * a level of n entries has at most 1 + n/7 nodes; it has at least n/15 already. And an entry makes at most
+ * one node. The nodes of a level are the entries of the next one.
  */
 #include "mem/insert.h"
 
@@ -54,7 +54,8 @@ uint64_t mem_need(uint64_t count)
 
 bool mem_fits(const struct mem_index *m, uint64_t count)
 {
-    /* A key has a record, and its share of a node. The counter is not asked: a killed writer leaves it behind.
+    /* A key has a record, and its share of a node. The counter is not asked: a killed writer leaves it
+     * behind.
      */
     uint64_t used = mem_used(m), each = sizeof(struct mem_record) + sizeof(struct mem_node) / MEM_WIDTH;
     uint64_t keys = used > MEM_FIRST ? (used - MEM_FIRST) / each : 0;

@@ -2,14 +2,14 @@
  *
  * In a node: how many heads are less than the key's is counted over all slots, without a branch and without
  * regard to the order of the slots. Slots without an entry hold all ones and do not count. The count is only
- * a guess, though: the writer may be filling a slot that no permutation names yet, or a killed one left it so.
- * So the neighbours that the permutation gives the guess are looked at, and where they do not surround the
- * key, the entries are gone through in their order. The log is read only where 16 bytes are alike.
+ * a guess, though: the writer may be filling a slot that no permutation names yet, or a killed one left it
+ * so. So the neighbours that the permutation gives the guess are looked at, and where they do not surround
+ * the key, the entries are gone through in their order. The log is read only where 16 bytes are alike.
  *
  * [I-16] A slot that the permutation names does not change, until a split takes it away: the split shortens
- * the permutation, raises `splits`, and only then may the slot be filled anew (insert.h). So whatever was read
- * by a permutation counts if `splits`, loaded before the permutation, is the same afterwards; else the node
- * is looked at again. It cannot happen for ever: between two splits of a node it is given at least six
+ * the permutation, raises `splits`, and only then may the slot be filled anew (insert.h). So whatever was
+ * read by a permutation counts if `splits`, loaded before the permutation, is the same afterwards; else the
+ * node is looked at again. It cannot happen for ever: between two splits of a node it is given at least six
  * entries.
  *
  * From node to node: a child is gone to that may have been split since, and whose parent may not know yet, or

@@ -1,4 +1,5 @@
-/* split.c - entries into nodes: into a free slot, or by way of a new node (the order of the stores: insert.h).
+/* split.c - entries into nodes: into a free slot, or by way of a new node (the order of the stores:
+ * insert.h).
  */
 #include "mem/insert.h"
 

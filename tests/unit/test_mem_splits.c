@@ -1,4 +1,5 @@
-/* test_mem_splits.c - the memtable's writer killed at every mark of every kind of split, and upon other kills.
+/* test_mem_splits.c - the memtable's writer killed at every mark of every kind of split, and upon other
+ * kills.
  *
  * A kill is a jump out of the mark: what was stored is stored, what was not is not, and the next writer is
  * another opening of the file, which remembers nothing. (Other processes that are really killed, beside
