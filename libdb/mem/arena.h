@@ -11,8 +11,7 @@
  * are in use and how they are sorted, so that one store puts an entry between others:
  *
  *      perm    4 bits: how many entries; then 15 times 4 bits, the slots in the order of their keys, the
- *              unused ones behind (Mao, Kohler, Morris, "Cache craftiness for fast multicore key-value
- *              storage", EuroSys 2012)
+ *              unused ones behind (as in Masstree: Mao, Kohler, Morris, EuroSys 2012)
  *      head    of each slot the key's first 16 bytes; all ones where there is no entry
  *      refs    level 0: the key's record; above: a node one level down, whose keys are not below this one
  *      entries where the key stands in the log, for keys that are alike in 16 bytes
@@ -35,7 +34,6 @@
 
 #define MEM_MAGIC    UINT64_C(0x316d656d6c656873) /* "shelmem1", little-endian */
 #define MEM_FORMAT   2
-#define MEM_LEVELS   12 /* at 7 in a node: enough for 7^12 keys */
 #define MEM_WIDTH    15u
 #define MEM_FEWEST   7u /* that a split leaves in a node */
 #define MEM_UNIT     8u
@@ -72,8 +70,7 @@ struct mem_node {
     _Atomic uint32_t next;   /* the right neighbour */
     _Atomic uint32_t level;  /* 0: a leaf */
     uint32_t zero;
-    _Atomic uint64_t
-        head[2][MEM_WIDTH]; /* the keys' first 16 bytes as two big-endian integers, zero padded */
+    _Atomic uint64_t head[2][MEM_WIDTH]; /* first 16 bytes as two big-endian integers, zero padded */
     _Atomic uint32_t refs[MEM_WIDTH], entries[MEM_WIDTH];
 };
 _Static_assert(offsetof(struct mem_node, level) == 16, "doc/format says 16");
@@ -184,10 +181,11 @@ static inline void mem_prefetch(const struct mem_index *m, uint32_t ref)
 }
 
 /* All of a node at once: its cache lines come one beside the other. */
-static inline void mem_prefetch_node(const struct mem_index *m, uint32_t ref)
+static inline void mem_prefetch_node(const struct mem_node *n)
 {
-    for (unsigned i = 0; i < sizeof(struct mem_node); i += BASE_CACHELINE) {
-        mem_prefetch(m, ref + i / MEM_UNIT);
+#pragma GCC unroll 6
+    for (unsigned i = 0; i < sizeof *n; i += BASE_CACHELINE) {
+        __builtin_prefetch((const char *)n + i);
     }
 }
 

@@ -2,8 +2,9 @@
  * there.
  *
  * Where the last insert went is tried first: ascending keys, and those that are close to each other, need no
- * search from the root. A leaf stays a leaf, and its least key stays its least key: so it does not matter how
- * old the memory of it is, nor who has inserted since.
+ * search from the root; nor do the parents that are told of what a split brought. A node stays a node of its
+ * level, and its least key stays its least key: so it does not matter how old the memory of them is, nor who
+ * has inserted since. What was split off is found to the right of them.
  */
 #include "mem/insert.h"
 
@@ -32,27 +33,27 @@ static bool is_in(struct mem_search *s, uint32_t leaf, struct mem_spot *at)
     return !s->damaged && (at->pos > 0 || at->equal) && (at->pos < count || last);
 }
 
-/* The key's place in its leaf. *known: by which way the search came is known. */
-static int find_place(struct mem_index *m, struct mem_search *s, struct mem_spot *at, bool *known)
+/* The key's place in its leaf. */
+static int find_place(struct mem_index *m, struct mem_search *s, struct mem_spot *at)
 {
+    if (m->path[0] != 0 && is_in(s, m->path[0], at)) {
+        return SHALE_OK;
+    }
+    memset(s->path, 0, sizeof s->path);
     for (bool told = false;; told = true) {
-        if (!told && m->last_leaf != 0 && is_in(s, m->last_leaf, at)) {
-            *known = false;
-            return SHALE_OK;
-        }
         s->damaged = false;
         s->hopped = 0;
         mem_find(s, 0, 0, false, at);
         if (s->damaged) {
             return mem_damaged(m, "links or log offsets out of bounds, met", (uint64_t)at->node * MEM_UNIT);
         }
-        *known = true;
+        memcpy(m->path, s->path, sizeof m->path);
         if (s->hopped == 0 || told) {
             return SHALE_OK;
         }
         /* A killed writer told no parent: done now, from the lowest level up. */
         unsigned level = (unsigned)__builtin_ctz(s->hopped);
-        int rc = mem_tell_parents(m, NULL, level, s->path[level]);
+        int rc = mem_tell_parents(m, level, s->path[level]);
         if (rc != SHALE_OK) {
             return rc;
         }
@@ -120,14 +121,13 @@ static int plant(struct mem_index *m, const struct mem_entry *e)
     if (rc == SHALE_OK) {
         atomic_store_explicit(&mem_header(m)->root, root, memory_order_release);
         os_mark(OS_MARK_INSERT);
-        m->last_leaf = root;
+        m->path[0] = root;
     }
     return rc;
 }
 
-/* way: that the search came by; NULL: unknown. */
-static int add_key(struct mem_index *m, const struct mem_search *s, struct mem_spot *at, const uint32_t *way,
-                   uint64_t seq, uint32_t entry)
+static int add_key(struct mem_index *m, const struct mem_search *s, struct mem_spot *at, uint64_t seq,
+                   uint32_t entry)
 {
     struct mem_entry e = {.head = {s->key.head[0], s->key.head[1]}, .entry = entry};
     int rc = make_record(m, seq, entry, &e.ref);
@@ -138,7 +138,6 @@ static int add_key(struct mem_index *m, const struct mem_search *s, struct mem_s
         return plant(m, &e);
     }
     if (mem_count(at->perm) < MEM_WIDTH) {
-        m->last_leaf = at->node;
         return mem_put_slot(m, at, &e);
     }
     uint32_t right;
@@ -146,8 +145,8 @@ static int add_key(struct mem_index *m, const struct mem_search *s, struct mem_s
     if (rc != SHALE_OK) {
         return rc;
     }
-    m->last_leaf = at->node;
-    return mem_tell_parents(m, way, 0, right);
+    m->path[0] = at->node;
+    return mem_tell_parents(m, 0, right);
 }
 
 static void count(_Atomic uint64_t *counter)
@@ -161,7 +160,7 @@ int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t ent
 {
     struct mem_search s;
     struct mem_spot at;
-    bool known, done = false;
+    bool done = false;
     if (!m->writable || entry < WAL_FIRST || entry >= m->seg->size || seq >> 56 != 0) {
         return err_set(SHALE_INVALID, "%06u.mem: insert of sequence number %llu, log offset %u",
                        m->seg->number, (unsigned long long)seq, entry);
@@ -171,15 +170,14 @@ int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t ent
         return rc;
     }
     mem_search_start(&s, m, key);
-    rc = find_place(m, &s, &at, &known);
+    rc = find_place(m, &s, &at);
     if (rc != SHALE_OK) {
         return rc;
     }
     if (at.equal) {
-        m->last_leaf = at.node;
         rc = push_version(m, at.ref, seq, entry, &done);
     } else {
-        rc = add_key(m, &s, &at, known ? s.path : NULL, seq, entry);
+        rc = add_key(m, &s, &at, seq, entry);
         done = rc == SHALE_OK;
     }
     if (done) {

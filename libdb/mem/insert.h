@@ -2,29 +2,33 @@
  *
  * [I-16] The rules:
  *
- *   room       `end` is raised before anything is filled in. Killed then, the bytes are lost, nothing else:
- * the next writer begins at `end`. entry      its slot is one that the permutation does not name. It is
- * filled in, and then one release store of the permutation puts it between the others. Killed before: the
- * slot is free, as it was. version    filled in, then made the record's newest with a release store. split of
- * a full node L, in running order:
+ * Room: `end` is raised before anything is filled in. Killed then, the bytes are lost, nothing else: the next
+ * writer begins at `end`.
  *
- *                 R := a copy of L's upper half, R.next := L.next      nobody knows R
- *                 splitting := L                                       now whoever inserts next finishes it
- *                 L.next := R                                          both have the upper half
- *                 L.perm := the lower half only
- *                 L.splits + 1, and a fence                            readers of the old permutation notice
- *                 what L's freed slots held := all ones
- *                 splitting := 0                                       now they may be used again
+ * An entry goes into a slot that the permutation does not name. The slot is filled in, and then one release
+ * store of the permutation puts it between the others. Killed before, the slot is free, as it was. A version
+ * is filled in, then made its record's newest with a release store.
  *
- *              Killed before R was linked: R's bytes are lost. After: the next one shortens L by what R has,
- *              which it sees from R alone, so that it does not matter how far the dead one had come, nor how
- *              often that happens. Nothing is put anywhere while `splitting` is set.
- *   append     where the key goes behind the last entry of a level's last node, and that is full, nothing is
- *              split: a new node with nothing but that entry is linked behind it. So keys that ascend leave
- *              full nodes.
- *   parent     is told of R afterwards: an entry like any other. Until then, and for ever if the writer was
- *              killed, R is found over L. Who inserts and finds its way so tells the parent.
- *   root       a new one is complete, with the old root and its neighbour in it, before it is stored.
+ * A split of a full node L, in running order:
+ *
+ *     R := a copy of L's upper half, R.next := L.next      nobody knows R
+ *     splitting := L                                       now whoever inserts next finishes it
+ *     L.next := R                                          both have the upper half
+ *     L.perm := the lower half only
+ *     L.splits + 1, and a fence                            readers of the old permutation notice
+ *     what L's freed slots held := all ones
+ *     splitting := 0                                       now the slots may be used again
+ *
+ * Killed before R was linked, R's bytes are lost. After: the next one shortens L by what R has, which it sees
+ * from R alone, so that it does not matter how far the dead one had come, nor how often that happens. Nothing
+ * is put anywhere while `splitting` is set.
+ *
+ * Where a key goes behind the last entry of a level's last node, and that is full, nothing is split: a new
+ * node with nothing but that entry is linked behind it. So keys that ascend leave full nodes.
+ *
+ * The parent is told of R afterwards: an entry like any other. Until then, and for ever if the writer was
+ * killed, R is found over L. Who inserts and finds its way so tells the parent. A new root is complete, with
+ * the old one and its neighbour in it, before it is stored.
  *
  * Readers take no part in any of this (search.c).
  */
@@ -55,9 +59,9 @@ int mem_make_node(struct mem_index *m, unsigned level, const struct mem_entry *e
 /* Puts the entry where it belongs, into a node that is full; *right: the node that came to be, at->node:
  * where the entry is. */
 int mem_put_full(struct mem_index *m, struct mem_spot *at, const struct mem_entry *e, uint32_t *right);
-/* Tells the parents of a node that came to be on `level`, as far up as need be. path: where a search came
- * through, NULL: unknown. Where there is no room it is left undone. */
-int mem_tell_parents(struct mem_index *m, const uint32_t *path, unsigned level, uint32_t node);
+/* Tells the parents of a node that came to be on `level`, to which m->path led, as far up as need be. Where
+ * there is no room it is left undone. */
+int mem_tell_parents(struct mem_index *m, unsigned level, uint32_t node);
 /* Finishes the split that a killed writer left. */
 int mem_finish_split(struct mem_index *m);
 

@@ -104,7 +104,10 @@ static void prefetch_leaf(const struct mem_index *m, const struct mem_spot *at)
     for (unsigned i = 0; i <= AHEAD; i++) {
         prefetch(m, n, at, at->pos + i);
     }
-    mem_prefetch_node(m, mem_next(n));
+    const struct mem_node *right = mem_node_at(m, mem_next(n));
+    if (right != NULL) {
+        mem_prefetch_node(right);
+    }
 }
 
 /* ---- upwards ---- */

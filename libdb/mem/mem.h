@@ -20,6 +20,8 @@
 
 #include "wal/wal.h"
 
+#define MEM_LEVELS 12 /* at 7 in a node: enough for 7^12 keys */
+
 struct mem_index {
     _Atomic uint32_t refs;
     struct wal_segment *seg; /* a reference is held */
@@ -28,7 +30,8 @@ struct mem_index {
     /* the highest references at which a node and a version can stand; they count units of 8 bytes */
     uint32_t last_node, last_version;
     bool writable;
-    uint32_t last_leaf;     /* writer's own, under WRITE: where the last insert went; 0: none */
+    /* writer's own, under WRITE: where the last insert went, from the leaf up; 0: unknown */
+    uint32_t path[MEM_LEVELS];
     struct mem_index *next; /* of those that wait to be freed */
 };
 

@@ -37,7 +37,11 @@ int mem_damaged(const struct mem_index *m, const char *what, uint64_t where)
 
 void mem_search_start(struct mem_search *s, const struct mem_index *m, struct slice key)
 {
-    *s = (struct mem_search){.mem = m, .key = mem_key_make(key), .steps = m->size / sizeof(struct mem_node)};
+    s->mem = m;
+    s->key = mem_key_make(key);
+    s->steps = m->size / sizeof(struct mem_node);
+    s->damaged = false;
+    s->hopped = 0;
 }
 
 static uint64_t head_at(const struct mem_node *n, unsigned half, unsigned slot)
@@ -81,6 +85,7 @@ int mem_compare_low(struct mem_search *s, const struct mem_node *n)
 static unsigned rank_high(const struct mem_node *n, uint64_t high)
 {
     unsigned rank = 0;
+#pragma GCC unroll 15
     for (unsigned i = 0; i < MEM_WIDTH; i++) {
         rank += head_at(n, 0, i) < high;
     }
@@ -91,77 +96,93 @@ static unsigned rank_high(const struct mem_node *n, uint64_t high)
 static unsigned rank_low(const struct mem_node *n, const uint64_t head[2])
 {
     unsigned rank = 0;
+#pragma GCC unroll 15
     for (unsigned i = 0; i < MEM_WIDTH; i++) {
         rank += (head_at(n, 0, i) == head[0]) & (head_at(n, 1, i) < head[1]);
     }
     return rank;
 }
 
-/* How many of the entries have a lesser head. */
-static unsigned entries_below(const struct mem_node *n, uint64_t perm, const uint64_t head[2])
+/* How many of the entries have a lesser head, one by one. */
+static unsigned count_below(const struct mem_node *n, uint64_t perm, const uint64_t head[2])
 {
-    unsigned count = mem_count(perm), pos = rank_high(n, head[0]);
-    if (pos < count && head_at(n, 0, mem_slot(perm, pos)) == head[0]) {
-        pos += rank_low(n, head);
-    }
-    if (BASE_LIKELY(pos <= count && (pos == 0 || less(n, mem_slot(perm, pos - 1), head)) &&
-                    (pos == count || !less(n, mem_slot(perm, pos), head)))) {
-        return pos;
-    }
-    for (pos = 0; pos < count && less(n, mem_slot(perm, pos), head); pos++) {
+    unsigned pos = 0;
+    while (pos < mem_count(perm) && less(n, mem_slot(perm, pos), head)) {
+        pos++;
     }
     return pos;
 }
 
-/* From `from` on: the first entry >= the key, among those with the key's head. */
-static void break_tie(struct mem_search *s, const struct mem_node *n, unsigned from, struct mem_spot *at)
+/* The same, by a guess. */
+static unsigned entries_below(const struct mem_node *n, uint64_t perm, const uint64_t head[2])
 {
-    unsigned count = mem_count(at->perm), end = from;
-    while (end < count && alike(n, mem_slot(at->perm, end), s->key.head)) {
+    unsigned count = mem_count(perm), pos = rank_high(n, head[0]);
+    if (pos < count) {
+        unsigned slot = mem_slot(perm, pos);
+        uint64_t high = head_at(n, 0, slot);
+        if (high == head[0] && head_at(n, 1, slot) < head[1]) {
+            pos += rank_low(n, head);
+            if (pos < count && less(n, mem_slot(perm, pos), head)) {
+                return count_below(n, perm, head);
+            }
+        } else if (BASE_UNLIKELY(high < head[0])) {
+            return count_below(n, perm, head);
+        }
+    }
+    if (BASE_LIKELY(pos <= count && (pos == 0 || less(n, mem_slot(perm, pos - 1), head)))) {
+        return pos;
+    }
+    return count_below(n, perm, head);
+}
+
+/* From `pos` on: the first entry >= the key, among those with the key's head. */
+static unsigned break_tie(struct mem_search *s, const struct mem_node *n, uint64_t perm, unsigned pos,
+                          bool *equal)
+{
+    unsigned count = mem_count(perm), end = pos;
+    while (end < count && alike(n, mem_slot(perm, end), s->key.head)) {
         end++;
     }
-    while (from < end) {
-        unsigned middle = from + (end - from) / 2;
-        int c = compare_tails(s, n, mem_slot(at->perm, middle));
+    while (pos < end) {
+        unsigned middle = pos + (end - pos) / 2;
+        int c = compare_tails(s, n, mem_slot(perm, middle));
         if (c == 0) {
-            at->equal = true;
-            from = middle;
-            break;
+            *equal = true;
+            return middle;
         }
         if (c < 0) {
-            from = middle + 1;
+            pos = middle + 1;
         } else {
             end = middle;
         }
     }
-    at->pos = from;
-}
-
-/* What a leaf's entry leads to comes while the log is asked whether it is the key's. */
-static void prefetch_record(const struct mem_search *s, const struct mem_node *n, unsigned slot)
-{
-    mem_prefetch(s->mem, atomic_load_explicit(&n->refs[slot], memory_order_relaxed));
+    return pos;
 }
 
 static void look_once(struct mem_search *s, const struct mem_node *n, bool inner, bool strict,
                       struct mem_spot *at)
 {
-    unsigned count = mem_count(at->perm), first = inner;
-    at->equal = false;
-    at->pos = entries_below(n, at->perm, s->key.head);
-    if (at->pos < first) {
-        at->pos = first; /* whatever the first separator says, what is below the second is there */
+    const uint64_t perm = at->perm;
+    unsigned count = mem_count(perm), pos = entries_below(n, perm, s->key.head);
+    bool equal = false;
+    if (pos < inner) {
+        pos = inner; /* whatever the first separator says, what is below the second is there */
     }
-    if (at->pos < count && alike(n, mem_slot(at->perm, at->pos), s->key.head)) {
-        if (!inner) {
-            prefetch_record(s, n, mem_slot(at->perm, at->pos));
+    if (pos < count) {
+        unsigned slot = mem_slot(perm, pos);
+        if (alike(n, slot, s->key.head)) {
+            if (!inner) { /* the record comes while the log is asked whether the key is this one */
+                mem_prefetch(s->mem, atomic_load_explicit(&n->refs[slot], memory_order_relaxed));
+            }
+            pos = break_tie(s, n, perm, pos, &equal);
         }
-        break_tie(s, n, at->pos, at);
     }
-    if (!inner) {
-        at->ref = at->pos < count ? mem_ref_at(n, at->perm, at->pos) : 0;
+    at->pos = pos;
+    at->equal = equal;
+    if (inner) {
+        at->ref = mem_ref_at(n, perm, pos - !(equal && !strict));
     } else {
-        at->ref = mem_ref_at(n, at->perm, at->equal && !strict ? at->pos : at->pos - 1);
+        at->ref = pos < count ? mem_ref_at(n, perm, pos) : 0;
     }
 }
 
@@ -177,7 +198,8 @@ static bool step(struct mem_search *s)
 }
 
 /* The same, of one state of the node. */
-static void look(struct mem_search *s, const struct mem_node *n, bool inner, bool strict, struct mem_spot *at)
+static inline void look(struct mem_search *s, const struct mem_node *n, bool inner, bool strict,
+                        struct mem_spot *at)
 {
     const bool damaged = s->damaged;
     for (;;) {
@@ -209,14 +231,17 @@ void mem_look(struct mem_search *s, uint32_t node, struct mem_spot *at)
 /* ---- from node to node ---- */
 
 /* The node there, if it is of this level; NULL: damaged. */
-static const struct mem_node *enter(struct mem_search *s, uint32_t ref, unsigned level)
+static inline const struct mem_node *enter(struct mem_search *s, uint32_t ref, unsigned level)
 {
     const struct mem_node *n = mem_node_at(s->mem, ref);
-    if (BASE_UNLIKELY(n == NULL || mem_level(n) != level)) {
-        s->damaged = true;
-        return NULL;
+    if (BASE_LIKELY(n != NULL)) {
+        mem_prefetch_node(n);
+        if (BASE_LIKELY(mem_level(n) == level)) {
+            return n;
+        }
     }
-    return n;
+    s->damaged = true;
+    return NULL;
 }
 
 /* The right neighbour, if the key belongs there, or farther on. NULL: it does not. */
@@ -251,6 +276,7 @@ void mem_find(struct mem_search *s, uint32_t from, unsigned to, bool strict, str
         return;
     }
     for (;;) {
+        s->path[level] = ref;
         look(s, n, level != 0, strict, at);
         at->node = ref;
         if (at->pos >= mem_count(at->perm) && !s->damaged) {
@@ -263,12 +289,10 @@ void mem_find(struct mem_search *s, uint32_t from, unsigned to, bool strict, str
         if (BASE_UNLIKELY(s->damaged)) {
             return;
         }
-        s->path[level] = ref;
         if (level == to) {
             return;
         }
         ref = at->ref;
-        mem_prefetch_node(s->mem, ref);
         n = enter(s, ref, --level);
         if (BASE_UNLIKELY(n == NULL)) {
             return;

@@ -201,27 +201,29 @@ int mem_put_full(struct mem_index *m, struct mem_spot *at, const struct mem_entr
 /* ---- parents ---- */
 
 /* One level: *more is the node that came to be there, 0: none did. */
-static int tell_parent(struct mem_index *m, const uint32_t *path, unsigned level, uint32_t node,
-                       uint32_t *more)
+static int tell_parent(struct mem_index *m, unsigned level, uint32_t node, uint32_t *more)
 {
     struct mem_search s;
     struct mem_spot at;
     struct wal_entry log;
     uint32_t root = mem_root(m);
     const struct mem_node *n = mem_node_at(m, node), *top = mem_node_at(m, root);
+    if (level >= MEM_LEVELS) {
+        return SHALE_OK;
+    }
     if (n == NULL || top == NULL) {
         return mem_damaged(m, "node out of bounds", (uint64_t)(n == NULL ? node : root) * MEM_UNIT);
     }
     struct mem_entry e = entry_of(n, 0);
     e.ref = node;
     if (mem_level(top) + 1 == level) {
-        return level < MEM_LEVELS ? make_root(m, level, root, &e) : SHALE_OK;
+        return make_root(m, level, root, &e);
     }
     if (!mem_entry_at(m, e.entry, &log)) {
         return mem_damaged(m, "log offset out of bounds", (uint64_t)node * MEM_UNIT);
     }
     mem_search_start(&s, m, log.key);
-    mem_find(&s, path != NULL ? path[level] : 0, level, false, &at);
+    mem_find(&s, m->path[level], level, false, &at);
     if (s.damaged) {
         return mem_damaged(m, "links or log offsets out of bounds, found above the node",
                            (uint64_t)node * MEM_UNIT);
@@ -229,19 +231,18 @@ static int tell_parent(struct mem_index *m, const uint32_t *path, unsigned level
     if (at.ref == node) {
         return SHALE_OK;
     }
-    if (mem_count(at.perm) == MEM_WIDTH) {
-        return mem_put_full(m, &at, &e, more);
-    }
-    return mem_put_slot(m, &at, &e);
+    int rc = mem_count(at.perm) == MEM_WIDTH ? mem_put_full(m, &at, &e, more) : mem_put_slot(m, &at, &e);
+    m->path[level] = at.node;
+    return rc;
 }
 
-int mem_tell_parents(struct mem_index *m, const uint32_t *path, unsigned level, uint32_t node)
+int mem_tell_parents(struct mem_index *m, unsigned level, uint32_t node)
 {
     int rc = SHALE_OK;
     while (rc == SHALE_OK && node != 0) {
         uint32_t more = 0;
         level++;
-        rc = tell_parent(m, path, level, node, &more);
+        rc = tell_parent(m, level, node, &more);
         node = more;
     }
     return rc == SHALE_NOMEM ? SHALE_OK : rc;

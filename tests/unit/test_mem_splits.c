@@ -106,20 +106,41 @@ static void splits_release(struct splits *s)
     assert_ok(os_unlink(kit_dirfd, "000001.mem"));
 }
 
+/* An index as it was: the arena, and what this opening remembers. */
+struct moment {
+    unsigned char *arena;
+    uint64_t size; /* what is used, and what an insert can use */
+    uint32_t path[MEM_LEVELS];
+};
+
+static struct moment moment_take(const struct mem_index *m)
+{
+    struct moment t = {.size = mem_used(m) + 16 * sizeof(struct mem_node)};
+    ck_assert_uint_le(t.size, m->size);
+    t.arena = base_alloc(t.size);
+    ck_assert_ptr_nonnull(t.arena);
+    memcpy(t.arena, m->arena, t.size);
+    memcpy(t.path, m->path, sizeof t.path);
+    return t;
+}
+
+static void go_back(struct mem_index *m, const struct moment *t)
+{
+    memcpy(m->arena, t->arena, t->size);
+    memcpy(m->path, t->path, sizeof t->path);
+}
+
 /* Inserts key i, killed at each mark in turn; after each kill another does it. */
 static void kill_at_every_mark(const struct splits *s, unsigned i)
 {
     char buf[48];
     struct slice key = split_key(s->order, i, buf);
-    uint64_t size = mem_header(s->m)->end * MEM_UNIT + 16 * sizeof(struct mem_node);
-    unsigned char *before = base_alloc(size);
-    ck_assert_ptr_nonnull(before);
-    memcpy(before, s->m->arena, size);
+    struct moment before = moment_take(s->m);
     bool lived = false;
     for (unsigned mark = 0; !lived; mark++) {
         struct mem_index *other = NULL;
         assert_ok(mem_open(kit_dirfd, s->seg, true, &other));
-        memcpy(s->m->arena, before, size);
+        go_back(s->m, &before);
         lived = insert_until(s->m, key, i + 1, s->entries[i], mark);
         if (!lived) {
             struct mem_hit hit;
@@ -132,7 +153,7 @@ static void kill_at_every_mark(const struct splits *s, unsigned i)
         }
         mem_unref(other);
     }
-    free(before);
+    free(before.arena);
 }
 
 static void every_mark_of_every_split(enum order order)
@@ -143,22 +164,20 @@ static void every_mark_of_every_split(enum order order)
         char buf[48];
         uint64_t end = mem_header(s.m)->end;
         unsigned levels = mem_root(s.m) != 0 ? mem_level(mem_node_at(s.m, mem_root(s.m))) : 0;
-        unsigned char *before = base_alloc(s.m->size);
-        ck_assert_ptr_nonnull(before);
-        memcpy(before, s.m->arena, s.m->size);
+        struct moment before = moment_take(s.m);
         ck_assert(insert_until(s.m, split_key(s.order, i, buf), i + 1, s.entries[i], UINT32_MAX));
         uint64_t nodes = (mem_header(s.m)->end - end) * MEM_UNIT / sizeof(struct mem_node);
         bool grown = mem_level(mem_node_at(s.m, mem_root(s.m))) != levels;
         /* every one that makes the tree higher or splits a node above the leaves; of the others some */
-        if (nodes >= 2 || (nodes == 1 && i % 8 == 0) || i < 40) {
-            memcpy(s.m->arena, before, s.m->size);
+        if (nodes >= 2 || (nodes == 1 && i % 16 == 0) || i < 40) {
+            go_back(s.m, &before);
             kill_at_every_mark(&s, i);
             most = marks_met > most ? marks_met : most;
         }
         splits += nodes >= 1;
         inner += nodes >= 2 && !grown;
         roots += grown;
-        free(before);
+        free(before.arena);
     }
     ck_assert_uint_ge(splits, SPLIT_KEYS / MEM_WIDTH);
     ck_assert_uint_ge(inner, 5);
@@ -200,7 +219,7 @@ static void kills_upon_kills(enum order order)
         struct mem_spot at;
         char buf[48];
         for (unsigned level = 0; level < MEM_LEVELS; level++) {
-            s.m->last_leaf = 0; /* else it is looked for in the last one only */
+            s.m->path[0] = 0; /* else it is looked for in the last one only */
             assert_ok(mem_insert(s.m, split_key(s.order, i, buf), i + 1, s.entries[i]));
         }
         mem_search_start(&search, s.m, split_key(s.order, i, buf));
