@@ -168,6 +168,39 @@ START_TEST(writers_take_turns_on_one_index)
 }
 END_TEST
 
+START_TEST(walk_goes_on_while_keys_come_in)
+{
+    /* A snapshot of keys that are multiples of 1000, walked to and fro; around the place where the walk is
+     * keys come in between, so that the leaf is split under it, and its slots are used again. */
+    enum { WALKED = 300, STEPS = 2500 };
+    struct pair p = pair_make(4 << 20, false);
+    struct mem_iter it;
+    uint64_t state = 11;
+    char key[32];
+    for (unsigned i = 0; i < WALKED; i++) {
+        (void)snprintf(key, sizeof key, "%08u", (i * 7 % WALKED) * 1000);
+        pair_put(&p, text(key), text("walked"));
+    }
+    mem_iter_init(&it, p.mem, p.seq - 1);
+    assert_ok(mem_iter_first(&it));
+    for (unsigned step = 0, at = 0; step < STEPS; step++) {
+        (void)snprintf(key, sizeof key, "%08u", at * 1000);
+        ck_assert_msg(slice_equal(it.key, text(key)), "%.*s, not %s", (int)it.key.size,
+                      (const char *)it.key.data, key);
+        for (unsigned n = prng_next(&state) % 6; n > 0; n--) {
+            unsigned near = at * 1000 + 4000 - (unsigned)prng_next(&state) % 8000;
+            (void)snprintf(key, sizeof key, "%08u", near < 10000000 ? near | 1 : 1);
+            pair_put(&p, text(key), text("new"));
+        }
+        bool up = at == 0 || (at < WALKED - 1 && (prng_next(&state) % 8 != 0) == (step / 400 % 2 == 0));
+        assert_ok(up ? mem_iter_next(&it) : mem_iter_prev(&it));
+        at += up ? 1 : UINT32_MAX;
+    }
+    ck_assert_uint_ge(mem_keys(p.mem), 10 * WALKED);
+    pair_release(&p);
+}
+END_TEST
+
 static int no_agent(const char *what, const char *argument)
 {
     (void)what, (void)argument;
@@ -178,7 +211,7 @@ static Suite *make_suite(void)
 {
     Suite *s = suite_create("mem, model");
     const TTest *const model[] = {shared_index_agrees_with_the_model, private_index_agrees_with_the_model,
-                                  writers_take_turns_on_one_index};
+                                  writers_take_turns_on_one_index, walk_goes_on_while_keys_come_in};
     kit_add(s, "model", model, BASE_COUNT(model));
     return s;
 }
