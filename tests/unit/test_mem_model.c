@@ -187,7 +187,7 @@ START_TEST(walk_goes_on_while_keys_come_in)
         (void)snprintf(key, sizeof key, "%08u", at * 1000);
         ck_assert_msg(slice_equal(it.key, text(key)), "%.*s, not %s", (int)it.key.size,
                       (const char *)it.key.data, key);
-        for (unsigned n = prng_next(&state) % 6; n > 0; n--) {
+        for (unsigned n = (unsigned)prng_next(&state) % 6; n > 0; n--) {
             unsigned near = at * 1000 + 4000 - (unsigned)prng_next(&state) % 8000;
             (void)snprintf(key, sizeof key, "%08u", near < 10000000 ? near | 1 : 1);
             pair_put(&p, text(key), text("new"));
