@@ -283,29 +283,48 @@ static void unlink_pair(struct pair *p)
 
 START_TEST(promised_room_is_enough)
 {
-    /* Batches of new keys as long as their room is promised: every one fits, to the very end. Random keys;
-     * keys that descend, whose splits leave the fewest in a node; and keys that each split a node which was
-     * full of ascending ones. */
-    enum { RANDOM, DESCENDING, SPLITTING, ORDERS };
+    /* Batches of new keys as long as their room is promised: every one fits, to the very end. Random keys,
+     * and keys that descend, whose splits leave few in a node. */
     static const unsigned batch[] = {1, 2, 7, 50, 300};
-    for (unsigned round = 0; round < ORDERS * BASE_COUNT(batch); round++) {
-        unsigned order = round % ORDERS, n = batch[round / ORDERS];
+    for (unsigned round = 0; round < 2 * BASE_COUNT(batch); round++) {
+        unsigned n = batch[round / 2];
         struct pair p = pair_make(WAL_MIN_SIZE, false);
         uint64_t state = round, count = 0;
-        for (; order == SPLITTING && count < 1500; count++) {
-            put_batch(&p, &(uint64_t){(count + 1) << 32}, 1);
-        }
         while (mem_fits(p.mem, n)) {
             uint64_t keys[300];
             for (unsigned i = 0; i < n; i++, count++) {
-                keys[i] = order == RANDOM       ? prng_next(&state)
-                          : order == DESCENDING ? UINT64_MAX - count
-                                                : ((count * 15) % 1500 << 32) + count;
+                keys[i] = round % 2 == 0 ? prng_next(&state) : UINT64_MAX - count;
             }
             put_batch(&p, keys, n);
         }
         ck_assert_uint_ge(count, n == 1 ? 3400 : n <= 50 ? 2500 : 1500);
         ck_assert_uint_eq(mem_keys(p.mem), count);
+        unlink_pair(&p);
+    }
+}
+END_TEST
+
+START_TEST(promised_room_is_enough_where_all_nodes_are_full)
+{
+    /* Ascending keys leave full nodes, on every level: then each key of a batch splits another leaf, and the
+     * leaves' parents are split as well. */
+    static const unsigned batch[] = {1, 7, 50, 150};
+    for (unsigned round = 0; round < BASE_COUNT(batch); round++) {
+        struct pair p = pair_make(WAL_MIN_SIZE, false);
+        unsigned n = batch[round];
+        uint64_t keys[150], count = 0;
+        for (; mem_fits(p.mem, n + 20); count++) {
+            put_batch(&p, &(uint64_t){count << 32}, 1);
+        }
+        ck_assert_uint_ge(count, n * MEM_WIDTH);
+        for (unsigned i = 0; i < n; i++) {
+            keys[i] = ((uint64_t)i * MEM_WIDTH << 32) + 1;
+        }
+        uint64_t used = mem_used(p.mem);
+        ck_assert(mem_fits(p.mem, n));
+        put_batch(&p, keys, n);
+        ck_assert_uint_ge(mem_used(p.mem) - used, n * (sizeof(struct mem_node) + sizeof(struct mem_record)));
+        ck_assert_uint_eq(mem_keys(p.mem), count + n);
         unlink_pair(&p);
     }
 }
@@ -452,6 +471,7 @@ static Suite *make_suite(void)
                                      old_snapshot_looks_at_few_versions, inserting_again_changes_nothing,
                                      older_version_out_of_order_is_refused};
     const TTest *const room[] = {promised_room_is_enough,
+                                 promised_room_is_enough_where_all_nodes_are_full,
                                  room_is_promised_for_what_an_empty_index_is_made_for,
                                  parents_are_not_told_where_room_is_scarce,
                                  full_index_says_so_and_stays_whole,
