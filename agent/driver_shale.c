@@ -1,4 +1,5 @@
-/* driver_shale.c - shale itself. */
+/* driver_shale.c - shale itself. A value that fits is copied into the session's buffer, which costs less than
+ * an allocation; from the first larger one on, values are pinned. */
 #include "driver.h"
 
 #include <stdio.h>
@@ -8,7 +9,8 @@ struct session {
     shale_db *db;
     shale_batch *batch;
     shale_iter *it;
-    shale_value value; /* given out by the last get */
+    shale_value value; /* given out by the last get, where it did not fit into copy */
+    unsigned char copy[4096];
 };
 
 static int open_shale(const struct driver_config *config, void **db)
@@ -65,9 +67,18 @@ static int del(void *session, struct slice key)
 static int get(void *session, struct slice key, struct slice *value)
 {
     struct session *s = session;
+    size_t size = 0;
+    bool large = s->value.data != NULL;
     shale_value_release(&s->value);
-    s->value = (shale_value){0};
-    int status = shale_get(s->db, NULL, key.data, key.size, &s->value);
+    int status = large ? SHALE_TOOBIG
+                       : shale_get_copy(s->db, NULL, key.data, key.size, s->copy, sizeof s->copy, &size);
+    if (status == SHALE_OK) {
+        *value = slice_make(s->copy, size);
+    }
+    if (status != SHALE_TOOBIG) {
+        return status;
+    }
+    status = shale_get(s->db, NULL, key.data, key.size, &s->value);
     if (status == SHALE_OK) {
         *value = slice_make(s->value.data, s->value.size);
     }
