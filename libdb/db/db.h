@@ -41,6 +41,7 @@ struct db_view {
     _Atomic uint32_t refs;
     struct shale_db *db;             /* in whose list it stands; NULL: in none */
     struct db_view *older, **linked; /* under db->views_mutex */
+    struct db_view *next_given_up;   /* under db->adopt_mutex */
     unsigned born;                   /* os_fork_generation(): a forked child leaves the list alone */
     uint64_t generation, epoch;
     uint32_t active;     /* number of mem[0] */
@@ -128,6 +129,8 @@ struct shale_db {
     pthread_mutex_t adopt_mutex;
     struct db_view *retired[16]; /* replaced, perhaps still in a hazard */
     unsigned retired_count;
+    struct db_view *given_up; /* replaced and in no hazard: to be released */
+    unsigned given_up_count;
     struct db_hazard *hazards; /* DB_MAX_HAZARDS, indexed by the thread's number */
     pthread_mutex_t views_mutex;
     struct db_view *views; /* all that anybody still holds: snapshots, iterators, values */
@@ -206,7 +209,8 @@ int db_view_pin(shale_db *db, struct db_view *view);
 /* Makes the current view the newest. */
 int db_adopt(shale_db *db);
 void db_drop_stale_view(shale_db *db); /* the maintenance thread's: an idle handle must not keep old files */
-void db_views_release(shale_db *db);   /* at close */
+void db_views_free(shale_db *db, unsigned most); /* releases what was replaced, if that is more than most */
+void db_views_release(shale_db *db);             /* at close */
 
 static inline uint32_t db_active(const struct state *s)
 {

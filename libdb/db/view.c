@@ -21,6 +21,8 @@
 
 #include <stdlib.h>
 
+#define GIVEN_UP_MOST 16 /* no maintenance thread for so long: who adopts frees them */
+
 /* ---- a number for every thread of the process ---- */
 
 static pthread_mutex_t numbers_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -217,18 +219,47 @@ static bool hazard_names(const shale_db *db, const struct db_view *view)
     return false;
 }
 
-/* Frees what no thread reads any more. Caller holds adopt_mutex. */
+/* Sets aside what no thread reads any more. Caller holds adopt_mutex. */
 static void retired_scan(shale_db *db)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < db->retired_count; i++) {
-        if (hazard_names(db, db->retired[i])) {
-            db->retired[kept++] = db->retired[i];
+        struct db_view *view = db->retired[i];
+        if (hazard_names(db, view)) {
+            db->retired[kept++] = view;
         } else {
-            db_view_unref(db->retired[i]);
+            view->next_given_up = db->given_up;
+            db->given_up = view;
+            db->given_up_count++;
         }
     }
     db->retired_count = kept;
+}
+
+/* With the last view of a table that was removed goes its file, and to give 64 MiB of blocks back takes the
+ * kernel a hundred milliseconds: nothing for the thread that came to write or to read, nor for those that
+ * want to adopt meanwhile. So a maintenance thread does it; without one whoever adopted, behind the mutex. */
+void db_views_free(shale_db *db, unsigned most)
+{
+    os_mutex_lock(&db->adopt_mutex);
+    struct db_view *view = db->given_up_count > most ? db->given_up : NULL;
+    if (view != NULL) {
+        db->given_up = NULL;
+        db->given_up_count = 0;
+    }
+    os_mutex_unlock(&db->adopt_mutex);
+    while (view != NULL) {
+        struct db_view *next = view->next_given_up;
+        db_view_unref(view);
+        view = next;
+    }
+}
+
+static void views_free_soon(shale_db *db)
+{
+    bool helped =
+        db->options.threads != 0 && atomic_load_explicit(&db->calls_alone, memory_order_relaxed) == 0;
+    db_views_free(db, helped ? GIVEN_UP_MOST : 0);
 }
 
 /* Caller holds adopt_mutex. The reference is taken over. */
@@ -349,6 +380,7 @@ int db_adopt(shale_db *db)
         }
     }
     os_mutex_unlock(&db->adopt_mutex);
+    views_free_soon(db);
     db_mems_free_soon(db);
     return rc;
 }
@@ -379,6 +411,7 @@ void db_views_release(shale_db *db)
     }
     db->retired_count = 0;
     os_mutex_unlock(&db->adopt_mutex);
+    db_views_free(db, 0);
     db_mems_prune(db, UINT32_MAX);
 }
 

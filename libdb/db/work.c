@@ -362,6 +362,7 @@ static void *maintain(void *ctx)
             resting(db) ? SHALE_NOTFOUND : db_work_one(db, SHALE_WORK_FLUSH | SHALE_WORK_COMPACT, &bytes);
         log_trouble(db, rc);
         os_audit_clean("maintenance");
+        db_views_free(db, 0);
         db_mems_free(db, true);
         if (rc == SHALE_OK) {
             continue;

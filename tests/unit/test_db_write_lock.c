@@ -1,5 +1,6 @@
 /* test_db_write_lock.c - what is done under the write lock, for which all writers wait: no file is opened,
- * read, mapped or unmapped there [I-4]. Whatever others have made since is opened before. */
+ * read, mapped or unmapped there [I-4]. Whatever others have made since is opened before. And what the
+ * callers leave to others. */
 #include "lib/lib.h"
 
 static char *dir;
@@ -75,6 +76,71 @@ START_TEST(transaction_opens_what_it_reads_before)
 }
 END_TEST
 
+/* ---- what was replaced ---- */
+
+static void make_dir(void)
+{
+    dir = scratch_dir("write_lock");
+}
+
+static void free_dir(void)
+{
+    os_door_hook = NULL;
+    free(dir);
+}
+
+static pthread_t main_thread;
+static _Thread_local bool calling;
+static unsigned unmapped_by_caller;
+static _Atomic unsigned unmapped_by_threads;
+
+static int look_who(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    if (op == OS_OP_UNMAP) {
+        unmapped_by_caller += calling;
+        unmapped_by_threads += pthread_equal(pthread_self(), main_thread) == 0;
+    }
+    return 0;
+}
+
+/* With its last mapping a table that was removed gives its blocks back, which takes long: nothing for who
+ * came to read or to write. */
+START_TEST(what_was_replaced_is_given_back_by_a_maintenance_thread)
+{
+    shale_options o = small_options();
+    char path[PATH_MAX];
+    shale_db *db, *compacter;
+    main_thread = pthread_self();
+    snprintf(path, sizeof path, "%s-replaced", dir);
+    compacter = open_with(path, &o);
+    put(compacter, "a", "1");
+    o.threads = 1;
+    db = open_with(path, &o);
+    os_door_hook = look_who;
+    for (int round = 0; round < 50; round++) {
+        put(compacter, "b", "2");
+        assert_ok(shale_flush(compacter));
+        calling = true;
+        expect(db, NULL, "a", "1");
+        calling = false;
+        assert_ok(shale_compact_range(compacter, NULL, 0, NULL, 0, NULL, NULL));
+        calling = true;
+        put(db, "c", "3");
+        expect(db, NULL, "a", "1");
+        calling = false;
+    }
+    for (int i = 0; i < 1000 && unmapped_by_threads < 50; i++) {
+        os_nap(10000000);
+    }
+    os_door_hook = NULL;
+    ck_assert_uint_ge(unmapped_by_threads, 50);
+    ck_assert_uint_eq(unmapped_by_caller, 0);
+    assert_ok(shale_close(db));
+    assert_ok(shale_close(compacter));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_write_lock");
@@ -83,6 +149,10 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, put_opens_what_it_needs_before);
     tcase_add_test(t, transaction_opens_what_it_reads_before);
+    suite_add_tcase(s, t);
+    t = tcase_create("replaced");
+    tcase_add_checked_fixture(t, make_dir, free_dir);
+    tcase_add_test(t, what_was_replaced_is_given_back_by_a_maintenance_thread);
     suite_add_tcase(s, t);
     return s;
 }
