@@ -154,6 +154,7 @@ static Suite *suite(void)
     tcase_add_test(t, range_that_waits_for_a_busy_level_can_be_cancelled);
     suite_add_tcase(s, t);
     t = tcase_create("packing");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, blocks_are_packed_only_where_there_is_more_than_memory_holds, 0, 2);
     suite_add_tcase(s, t);
