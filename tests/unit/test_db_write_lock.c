@@ -151,6 +151,7 @@ static Suite *suite(void)
     tcase_add_test(t, transaction_opens_what_it_reads_before);
     suite_add_tcase(s, t);
     t = tcase_create("replaced");
+    tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, make_dir, free_dir);
     tcase_add_test(t, what_was_replaced_is_given_back_by_a_maintenance_thread);
     suite_add_tcase(s, t);
