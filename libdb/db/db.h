@@ -149,7 +149,7 @@ struct shale_db {
     struct lockq_lock write_lock;
     struct lockq_claim claim;
     struct db_keep keep;
-    _Atomic uint64_t prepare_at; /* LSN from which the next segment is due: the middle of the active one */
+    _Atomic uint64_t prepare_at;              /* LSN from which the next segment is due */
     _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
     _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
     _Atomic uint64_t owed_lsn;                /* the end of this handle's last interval commit */
@@ -305,7 +305,7 @@ void db_mems_free_soon(
 /* ---- segment.c ---- */
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait); /* until ready > active */
-bool db_prepare_due(const shale_db *db);                  /* the active one is half full and none is ready */
+bool db_prepare_due(const shale_db *db); /* the active one is full enough and none is ready */
 void db_retire(shale_db *db, uint32_t from, uint32_t to); /* segments [from, to) after the epoch moved */
 
 /* ---- sync.c ---- */

@@ -1,8 +1,8 @@
 /* segment.c - log segments made ready ahead of need, and what becomes of them afterwards.
  *
  * Making one takes milliseconds (space, header, fsync, directory), so it happens under PREPARE, before WRITE
- * is taken: when the active one is half full, a maintenance thread does it, or the writer that finds none
- * ready. Order, so that a killed maker harms nobody:
+ * is taken: when the active one is half full, one of up to 1 MiB to an eighth, a maintenance thread does it,
+ * or the writer that finds none ready. Order, so that a killed maker harms nobody:
  *
  *     000013.wal under a temporary name, synced, renamed NOREPLACE, directory synced     (wal_make)
  *     000013.mem                                                                         (mem_make)

@@ -1,7 +1,7 @@
 /* work.c - who flushes and compacts, when, and what writers do that are ahead of it.
  *
  * Any process, any time. A maintenance thread sleeps on the `work` word of STATE; woken (a memtable was
- * sealed, a segment is half full, an edit was committed), it tries FLUSH, then COMPACT: losing is fine,
+ * sealed, a segment is due, an edit was committed), it tries FLUSH, then COMPACT: losing is fine,
  * another process does it. A handle without threads does a bounded piece in the call that sealed a memtable,
  * after releasing WRITE.
  *
@@ -41,7 +41,7 @@ static void populate(shale_db *db, void *map, uint64_t size)
 }
 
 /* The pages of the segment that comes next are made here, so that the writers, under WRITE, need not. Of its
- * index as many as the active one, half full, lets expect. */
+ * index as many as the active one, filled so far, lets expect. */
 static void populate_ready(shale_db *db)
 {
     struct mem_index *active = NULL, *next = NULL;
@@ -49,7 +49,8 @@ static void populate_ready(shale_db *db)
     if (db_mem_get(db, db_active(db->state), &active) == SHALE_OK &&
         db_mem_get(db, ready, &next) == SHALE_OK && next->seg->number > active->seg->number) {
         uint64_t used = active->size - mem_room(active);
-        uint64_t expected = used * 2 * (next->size / active->size);
+        uint64_t filled = wal_lsn_offset(atomic_load_explicit(&db->state->wal_end, memory_order_relaxed));
+        uint64_t expected = used * next->seg->size / (filled > WAL_FIRST ? filled : WAL_FIRST);
         populate(db, next->seg->map, next->seg->size);
         populate(db, next->arena, expected < next->size ? expected : next->size);
     }

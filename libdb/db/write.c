@@ -15,6 +15,8 @@
  */
 #include "db/write.h"
 
+#define SMALL_SEGMENT (1u << 20)
+
 bool db_wants_sync(const shale_db *db, unsigned flags)
 {
     if ((flags & (SHALE_SYNC | SHALE_NOSYNC)) != 0) {
@@ -24,6 +26,13 @@ bool db_wants_sync(const shale_db *db, unsigned flags)
 }
 
 /* ---- under WRITE ---- */
+
+/* From where on the next segment is due. To make one takes milliseconds, in which a busy writer fills half of
+ * a small one. */
+static uint32_t prepare_offset(const struct wal_segment *seg)
+{
+    return (uint32_t)(seg->size > SMALL_SEGMENT ? seg->size / 2 : seg->size / 8);
+}
 
 /* Makes `number` the memtable that this handle writes to, if it is mapped already (may_open: or maps it now).
  */
@@ -51,8 +60,7 @@ static int set_active(shale_db *db, uint32_t number, bool may_open, enum write_b
     }
     db_mem_unref(db, db->active);
     db->active = mem;
-    atomic_store_explicit(&db->prepare_at, wal_lsn(number, (uint32_t)(mem->seg->size / 2)),
-                          memory_order_relaxed);
+    atomic_store_explicit(&db->prepare_at, wal_lsn(number, prepare_offset(mem->seg)), memory_order_relaxed);
     return SHALE_OK;
 }
 

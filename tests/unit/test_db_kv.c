@@ -2,6 +2,8 @@
  * errors. */
 #include "lib/lib.h"
 
+#include <dirent.h>
+
 static char *dir;
 static shale_db *db;
 
@@ -447,12 +449,37 @@ START_TEST(h40_million_entries_in_one_batch)
 }
 END_TEST
 
+static unsigned count_segments(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir(dir);
+    ck_assert_ptr_nonnull(d);
+    for (const struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        n += strstr(e->d_name, ".wal") != NULL;
+    }
+    ck_assert_int_eq(closedir(d), 0);
+    return n;
+}
+
+/* To make a segment takes longer than to fill a small one: its successor is made early. */
+START_TEST(successor_of_a_small_segment_is_there_when_an_eighth_is_filled)
+{
+    char value[40000];
+    memset(value, 'v', sizeof value);
+    assert_ok(shale_put(db, "a", 1, value, 10000, 0));
+    ck_assert_uint_eq(count_segments(), 1);
+    assert_ok(shale_put(db, "b", 1, value, sizeof value, 0));
+    ck_assert_uint_eq(count_segments(), 2);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_kv");
     TCase *t = tcase_create("kv");
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, successor_of_a_small_segment_is_there_when_an_eighth_is_filled);
     tcase_add_test(t, what_was_put_is_read_until_deleted);
     tcase_add_test(t, empty_key_and_empty_value_are_values_like_others);
     tcase_add_test(t, get_copy_tells_the_size_it_needs);
