@@ -21,25 +21,10 @@ static int hit_from(uint8_t type, struct slice value, struct table *t, struct db
     return type == TABLE_PUT ? SHALE_OK : SHALE_NOTFOUND;
 }
 
-static int look_in_table(shale_db *db, struct version_table *vt, struct slice key, uint64_t hash,
-                         struct db_hit *hit, bool *decided, bool *gone)
-{
-    struct table *t;
-    struct table_hit th;
-    int rc = version_table_open(vt, db->dirfd, db->cache, db->options.verify_checksums, &t);
-    if (rc != SHALE_OK) {
-        *gone = rc == SHALE_NOTFOUND;
-        *decided = true;
-        return rc;
-    }
-    rc = table_get(t, key, hash, &db->table_counters, &th, &hit->pin);
-    *decided = rc != SHALE_NOTFOUND;
-    return rc == SHALE_OK ? hit_from(th.type, th.value, t, hit) : rc;
-}
-
 /* Where a key may be below the memtables: in any table of L0, and in at most one of each level. */
 struct below {
     uint64_t hash;
+    uint32_t tables; /* in which it may be */
     struct version_table *at[VERSION_LEVELS];
 };
 
@@ -56,15 +41,34 @@ static void ask_for_filter(const struct version_table *vt, uint64_t hash)
 static void look_ahead(const struct version *v, struct slice key, struct below *b)
 {
     b->hash = key_hash(key);
+    b->tables = v->level[0].count;
     for (uint32_t i = 0; i < v->level[0].count; i++) {
         ask_for_filter(v->level[0].tables[i], b->hash);
     }
     for (unsigned l = 1; l < VERSION_LEVELS; l++) {
         b->at[l] = v->level[l].count != 0 ? version_find(v, l, key) : NULL;
         if (b->at[l] != NULL) {
+            b->tables++;
             ask_for_filter(b->at[l], b->hash);
         }
     }
+}
+
+static int look_in_table(shale_db *db, struct version_table *vt, struct slice key, const struct below *b,
+                         struct db_hit *hit, bool *decided, bool *gone)
+{
+    struct table *t;
+    struct table_hit th;
+    int rc = version_table_open(vt, db->dirfd, db->cache, db->options.verify_checksums, &t);
+    if (rc != SHALE_OK) {
+        *gone = rc == SHALE_NOTFOUND;
+        *decided = true;
+        return rc;
+    }
+    rc = b->tables == 1 ? table_get(t, key, b->hash, &db->table_counters, &th, &hit->pin)
+                        : table_get_unlikely(t, key, b->hash, &db->table_counters, &th, &hit->pin);
+    *decided = rc != SHALE_NOTFOUND;
+    return rc == SHALE_OK ? hit_from(th.type, th.value, t, hit) : rc;
 }
 
 static int look_in_tables(shale_db *db, const struct version *v, struct slice key, const struct below *b,
@@ -77,14 +81,14 @@ static int look_in_tables(shale_db *db, const struct version *v, struct slice ke
             slice_compare(key, buf_slice(&vt->info.largest)) > 0) {
             continue;
         }
-        int rc = look_in_table(db, vt, key, b->hash, hit, &decided, gone);
+        int rc = look_in_table(db, vt, key, b, hit, &decided, gone);
         if (decided) {
             return rc;
         }
     }
     for (unsigned l = 1; l < VERSION_LEVELS; l++) {
         if (b->at[l] != NULL) {
-            int rc = look_in_table(db, b->at[l], key, b->hash, hit, &decided, gone);
+            int rc = look_in_table(db, b->at[l], key, b, hit, &decided, gone);
             if (decided) {
                 return rc;
             }

@@ -241,17 +241,22 @@ static int load_for_get(struct table *t, uint32_t i, struct table_counters *coun
 
 /* What takes time are the lines that are in no cache of the processor: the filter's, those of the index, of
  * the block, of the entry. Each is asked for as soon as its place is known, and the index's without waiting
- * for the filter. */
-int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
-              struct table_hit *hit, struct table_pin *pin)
+ * for the filter, if the filter is likely to let the key pass. */
+static inline int get(struct table *t, struct slice key, uint64_t hash, bool likely,
+                      struct table_counters *counters, struct table_hit *hit, struct table_pin *pin)
 {
     struct index_search search;
     key.data = key.data != NULL ? key.data : (const unsigned char *)"";
-    table_prefetch(t, hash);
-    index_find_begin(&t->index, key, &search);
+    if (likely) {
+        table_prefetch(t, hash);
+        index_find_begin(&t->index, key, &search);
+    }
     uint32_t i = 0;
     int rc = ask_filter(t, hash, counters);
     if (rc == SHALE_OK) {
+        if (!likely) {
+            index_find_begin(&t->index, key, &search);
+        }
         rc = index_find_end(&t->index, &search, &i);
     }
     if (rc != SHALE_OK || i == t->index.count) {
@@ -273,6 +278,18 @@ int table_get(struct table *t, struct slice key, uint64_t hash, struct table_cou
     }
     table_pin_release(&held);
     return rc == SHALE_NOTFOUND ? rc : table_damaged(t, e.offset, "malformed");
+}
+
+int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
+              struct table_hit *hit, struct table_pin *pin)
+{
+    return get(t, key, hash, true, counters, hit, pin);
+}
+
+int table_get_unlikely(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
+                       struct table_hit *hit, struct table_pin *pin)
+{
+    return get(t, key, hash, false, counters, hit, pin);
 }
 
 uint64_t table_offset_of(const struct table *t, struct slice key)

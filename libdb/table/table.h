@@ -117,7 +117,10 @@ struct table_hit {
  * written for a mapped raw block. */
 int table_get(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
               struct table_hit *hit, struct table_pin *pin);
-/* Asks for the line of the filter that table_get of this hash will read first. */
+/* The same where the filter is likely to say no: one of several tables in which the key may be. */
+int table_get_unlikely(struct table *t, struct slice key, uint64_t hash, struct table_counters *counters,
+                       struct table_hit *hit, struct table_pin *pin);
+/* Asks for the line of the filter that a get of this hash will read first. */
 void table_prefetch(const struct table *t, uint64_t hash);
 
 /* A data block's parts (block.h); every one lies inside size. */
