@@ -98,7 +98,8 @@ static unsigned rank_low(const struct mem_node *n, const uint64_t head[2])
     unsigned rank = 0;
 #pragma GCC unroll 15
     for (unsigned i = 0; i < MEM_WIDTH; i++) {
-        rank += (head_at(n, 0, i) == head[0]) & (head_at(n, 1, i) < head[1]);
+        /* no && : nothing to be predicted */
+        rank += (unsigned)(head_at(n, 0, i) == head[0]) & (unsigned)(head_at(n, 1, i) < head[1]);
     }
     return rank;
 }
