@@ -286,14 +286,18 @@ static int prepare(struct lockq *q, struct lockq_meta *m)
     return SHALE_OK;
 }
 
-/* Runs work in a transaction. An LMDB error throws the file away. */
-static void with_txn(struct lockq *q, int (*work)(MDB_txn *txn, MDB_dbi dbi, void *ctx), void *ctx)
+/* Runs work in a transaction. An LMDB error throws the file away. false: somebody else is at it, try later.
+ */
+static bool with_txn(struct lockq *q, int (*work)(MDB_txn *txn, MDB_dbi dbi, void *ctx), void *ctx)
 {
     MDB_txn *txn = NULL;
     MDB_dbi dbi = 0;
     struct lockq_meta *m = q->header != NULL && q->queue_dir >= 0 ? meta_get(q) : NULL;
-    if (m == NULL || !gate_enter(m)) {
-        return;
+    if (m == NULL) {
+        return true;
+    }
+    if (!gate_enter(m)) {
+        return false;
     }
     if (prepare(q, m) == SHALE_OK) {
         os_mark(OS_MARK_GATE);
@@ -318,6 +322,7 @@ static void with_txn(struct lockq *q, int (*work)(MDB_txn *txn, MDB_dbi dbi, voi
         }
     }
     gate_leave(m);
+    return true;
 }
 
 /* ---- rows ---- */
@@ -379,10 +384,10 @@ static int put_row(MDB_txn *txn, MDB_dbi dbi, void *ctx)
     return err == 0 ? mdb_put(txn, dbi, &key, &value, 0) : err;
 }
 
-void lockq_meta_put(struct lockq *q, unsigned slot, uint64_t number, const struct lockq_who *who)
+bool lockq_meta_put(struct lockq *q, unsigned slot, uint64_t number, const struct lockq_who *who)
 {
     struct put put = {q, slot, number, who};
-    with_txn(q, put_row, &put);
+    return with_txn(q, put_row, &put);
 }
 
 struct rows {
@@ -446,7 +451,7 @@ static int read_rows(MDB_txn *txn, MDB_dbi dbi, void *ctx)
 void lockq_meta_rows(struct lockq *q, struct lockq_meta_row **row, size_t *count)
 {
     struct rows rows = {0};
-    with_txn(q, read_rows, &rows);
+    (void)with_txn(q, read_rows, &rows);
     *row = rows.row;
     *count = rows.count;
 }

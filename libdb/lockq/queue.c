@@ -57,6 +57,7 @@
 #define UNORDERED_MAX_NS  2000000
 #define MOMENT_NS         40000
 #define DESCRIBE_NS       20000000 /* a wait that is worth a row in the metadata */
+#define DESCRIBE_TRIES    8        /* each after a wait twice as long, where others are at the metadata */
 
 #define RELAXED memory_order_relaxed
 
@@ -285,10 +286,12 @@ static int look(struct waiter *w, int64_t *sleep_ns)
 static void describe(struct waiter *w)
 {
     struct lockq_who who;
-    if (!w->described && os_now() - w->began >= DESCRIBE_NS) {
-        w->described = true;
+    if (w->described < DESCRIBE_TRIES && os_now() - w->began >= DESCRIBE_NS << w->described) {
+        w->described++;
         lockq_who_self(w->lock, (uint64_t)(w->began + w->q->wall_offset), &who);
-        lockq_meta_put(w->q, w->index, w->number, &who);
+        if (lockq_meta_put(w->q, w->index, w->number, &who)) {
+            w->described = DESCRIBE_TRIES;
+        }
     }
 }
 
@@ -344,7 +347,7 @@ static int wait_for_turn(struct waiter *w, const struct os_wait *wait)
         if (rc == SHALE_BUSY && sleep_ns > 0) {
             describe(w);
             rc = os_sleep_bits(wait, &word, value,
-                               w->described || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
+                               w->described != 0 || sleep_ns < DESCRIBE_NS ? sleep_ns : DESCRIBE_NS);
             if (rc != SHALE_OK) {
                 return rc;
             }
@@ -376,7 +379,7 @@ static int take_in_queue(struct waiter *w, const struct os_wait *wait, struct lo
             lockq_wake_next(w->q, w->slot);
             return rc;
         }
-        w->described = false;
+        w->described = 0;
     }
 }
 

@@ -160,8 +160,8 @@ void lockq_who_self(const struct lockq_lock *lock, uint64_t since, struct lockq_
 
 /* ---- metadata (meta.c) ---- */
 
-/* Describes a waiter. Best effort: bounded by 1 ms, and nothing depends on it. */
-void lockq_meta_put(struct lockq *q, unsigned slot, uint64_t number, const struct lockq_who *who);
+/* Describes a waiter. Best effort: bounded by 1 ms, and nothing depends on it. false: the gate was taken. */
+bool lockq_meta_put(struct lockq *q, unsigned slot, uint64_t number, const struct lockq_who *who);
 struct lockq_meta_row {
     unsigned slot;
     uint64_t number;

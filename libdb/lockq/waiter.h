@@ -23,7 +23,7 @@ struct waiter {
     int64_t idle_since, idle_patience;
     uint64_t idle_count, idle_round;
     bool asked;
-    bool described;
+    unsigned described; /* how often it tried to say who it is */
 };
 
 /* ---- the numbers ---- */

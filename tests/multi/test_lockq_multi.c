@@ -212,7 +212,7 @@ START_TEST(random_kills_leave_nobody_stuck)
 }
 END_TEST
 
-/* Agent 1 waits for agent 0, and describes itself after a while: once, and not if the gate is not its own
+/* Agent 1 waits for agent 0, and describes itself after a while: seldom, where the gate is not its own
  * within a millisecond, as on a busy machine. */
 static bool a_waiter_is_described(void)
 {
