@@ -149,13 +149,15 @@ static inline void state_raise(_Atomic uint64_t *word, uint64_t value)
                                                                  memory_order_relaxed)) {
     }
 }
-/* Tells sleepers on a word that something changed; one load when nobody sleeps. The fence pairs with the
- * sleeper's. */
+/* Tells sleepers on a word that something changed; no system call when nobody sleeps. The flag is cleared
+ * before the word changes: a sleeper that sets it after that has either seen the change, and then means the
+ * next one, for which the flag must stay; or it has not, and then the second look sees the flag. */
 static inline void state_wake(_Atomic uint32_t *word, _Atomic uint32_t *asleep)
 {
+    bool wake = atomic_load_explicit(asleep, memory_order_seq_cst) != 0 &&
+                atomic_exchange_explicit(asleep, 0, memory_order_seq_cst) != 0;
     atomic_fetch_add_explicit(word, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(asleep, memory_order_seq_cst) != 0) {
-        atomic_store_explicit(asleep, 0, memory_order_seq_cst);
+    if (wake || atomic_load_explicit(asleep, memory_order_seq_cst) != 0) {
         os_wake(word, INT32_MAX);
     }
 }

@@ -472,6 +472,8 @@ START_TEST(a_raised_word_never_goes_down)
 }
 END_TEST
 
+#define SLEEPER_ROUNDS 20000u
+
 struct sleeper {
     struct state *s;
     _Atomic uint32_t rounds;
@@ -481,7 +483,7 @@ static void *sleep_on_change(void *ctx)
 {
     struct sleeper *sl = ctx;
     struct os_wait wait = os_wait_forever();
-    for (uint32_t seen = 0; seen < 50; seen++) {
+    for (uint32_t seen = 0; seen < SLEEPER_ROUNDS; seen++) {
         while (atomic_load(&sl->s->change) <= seen) {
             atomic_store(&sl->s->change_asleep, 1);
             if (atomic_load(&sl->s->change) <= seen) {
@@ -502,7 +504,7 @@ START_TEST(h17_a_sleeper_is_woken_by_every_change)
     lib_init(&l);
     sl.s = l.map.state;
     ck_assert_int_eq(os_thread_start(&thread, sleep_on_change, &sl, "sleeper"), SHALE_OK);
-    for (uint32_t i = 0; i < 50; i++) {
+    for (uint32_t i = 0; i < SLEEPER_ROUNDS; i++) {
         state_wake(&sl.s->change, &sl.s->change_asleep);
         while (atomic_load(&sl.rounds) <= i) { /* a wake that is missed hangs here, until the time limit */
             os_yield();
