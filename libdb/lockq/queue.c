@@ -56,8 +56,8 @@
 #define BACKOFF_MAX_NS    20000000
 #define UNORDERED_MAX_NS  2000000
 #define MOMENT_NS         40000
-#define DESCRIBE_NS       20000000 /* a wait that is worth a row in the metadata */
-#define DESCRIBE_TRIES    8        /* each after a wait twice as long, where others are at the metadata */
+#define DESCRIBE_NS       INT64_C(20000000) /* a wait that is worth a row in the metadata */
+#define DESCRIBE_TRIES    8 /* each after a wait twice as long, where others are at the metadata */
 
 #define RELAXED memory_order_relaxed
 
