@@ -15,7 +15,13 @@
 #include <signal.h>
 
 enum { VICTIM = 0, WRITER = 1, READER = 2, CHECKER = 20, CROWD = 6 };
-enum { GROUPS = 12, PER_AGENT = 3, PER_PHASE = 20, KILLS = 300 };
+/* Sanitizers make everything several times slower, and see with a few kills what they can see. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { PER_PHASE = 5, KILLS = 80, ROUNDS = 15 };
+#else
+enum { PER_PHASE = 20, KILLS = 300, ROUNDS = 60 };
+#endif
+enum { GROUPS = 12, PER_AGENT = 3 };
 
 /* A phase: the mark, how often it may be passed before the kill, and what the victim does to get there. */
 static const struct phase {
@@ -199,7 +205,7 @@ START_TEST(random_kills_of_one_and_of_all)
     printf("seed %llu\n", (unsigned long long)seed);
     fflush(stdout);
     start_all();
-    for (unsigned round = 0; round < test_times(60, 3000); round++) {
+    for (unsigned round = 0; round < test_times(ROUNDS, 3000); round++) {
         os_nap((int64_t)(1 + prng_next(&seed) % 40) * 1000000);
         agents_sound(board, CROWD);
         if (round % 10 == 9) {
