@@ -132,7 +132,7 @@ repair_keeps_out_of_a_database_in_use() {
     "$LOCKD" run db -- "$SHALE" put db b 2
     "$AGENT" mixed db --keys 1000 --seconds 30 >agent.out 2>&1 &
     agent=$!
-    trap 'kill "$agent" 2>/dev/null' EXIT
+    trap 'kill "$agent" 2>/dev/null; wait "$agent" || true' EXIT
     while [ "$(shale who db | wc -l)" -eq 0 ]; do sleep 0.1; done
     status 75 shale repair db --into new
     message db 'have it open'

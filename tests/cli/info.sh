@@ -24,7 +24,7 @@ who_names_those_who_have_it_open() {
     same '' "$(shale who db)"
     "$AGENT" mixed db --keys 1000 --seconds 30 >agent.out 2>&1 &
     agent=$!
-    trap 'kill "$agent" 2>/dev/null' EXIT
+    trap 'kill "$agent" 2>/dev/null; wait "$agent" || true' EXIT
     for _ in $(seq 100); do
         shale who db --json >who.json
         [ "$(wc -l <who.json)" -lt 2 ] || break

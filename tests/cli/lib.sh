@@ -12,7 +12,12 @@ AGENT=${AGENT:-$abs_top_builddir/agent/shale-agent}
 export SHALE LOCKD AGENT
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/shale-cli.XXXXXX")
-trap 'chmod -R u+rwX "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
+# What was just killed may take a moment to go; who still writes after that was left behind by a case.
+clean_up() {
+    chmod -R u+rwX "$tmp" 2>/dev/null || true
+    rm -rf "$tmp" 2>/dev/null || { sleep 1 && rm -rf "$tmp"; } || echo "not ok clean_up: somebody still writes in $tmp"
+}
+trap clean_up EXIT
 cd "$tmp"
 not_ok=0
 

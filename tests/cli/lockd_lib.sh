@@ -13,7 +13,7 @@ leave_nobody() {
         esac
     done
 }
-trap 'leave_nobody; chmod -R u+rwX "$tmp" 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'leave_nobody; clean_up' EXIT
 
 lockd() { "$LOCKD" "$@"; }
 

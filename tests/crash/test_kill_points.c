@@ -48,7 +48,11 @@ static bool say(const char *fmt, ...)
     if (hit) {
         return false;
     }
-    agent_tell(&victim, "%s", line);
+    if (!agent_try_tell(&victim, "%s", line)) { /* a point of its maintenance thread's, after the last answer */
+        agent_reap(&victim);
+        hit = true;
+        return false;
+    }
     if (how == HOW_STOP && agent_parked(&victim, 50000)) {
         agent_stop(&victim);
         hit = true;

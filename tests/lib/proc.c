@@ -1,5 +1,6 @@
 #include "lib.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -65,8 +66,8 @@ void agent_start(struct agent *a, unsigned id)
     agent_start_as(a, id, 0);
 }
 
-static void tell(struct agent *a, const char *fmt, va_list ap) BASE_PRINTF(2, 0);
-static void tell(struct agent *a, const char *fmt, va_list ap)
+static bool tell(struct agent *a, bool may_be_gone, const char *fmt, va_list ap) BASE_PRINTF(3, 0);
+static bool tell(struct agent *a, bool may_be_gone, const char *fmt, va_list ap)
 {
     char line[4096];
     int n = vsnprintf(line, sizeof line - 1, fmt, ap);
@@ -75,15 +76,28 @@ static void tell(struct agent *a, const char *fmt, va_list ap)
     ck_assert_msg(a->pid != 0, "no agent %u to tell: %s", a->id, line);
     line[n] = '\n';
     ssize_t written = write(a->to, line, (size_t)n + 1);
+    if (written < 0 && errno == EPIPE && may_be_gone) {
+        return false;
+    }
     ck_assert_msg(written == n + 1, "agent %u is gone, it cannot be told: %.*s", a->id, n, line);
+    return true;
 }
 
 void agent_tell(struct agent *a, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    tell(a, fmt, ap);
+    (void)tell(a, false, fmt, ap);
     va_end(ap);
+}
+
+bool agent_try_tell(struct agent *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    bool told = tell(a, true, fmt, ap);
+    va_end(ap);
+    return told;
 }
 
 /* How it ended, for a message. */
@@ -167,7 +181,7 @@ const char *agent_ask(struct agent *a, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    tell(a, fmt, ap);
+    (void)tell(a, false, fmt, ap);
     va_end(ap);
     return answer(a);
 }
@@ -187,7 +201,7 @@ const char *agent_must(struct agent *a, const char *fmt, ...)
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     va_start(ap, fmt);
-    tell(a, fmt, ap);
+    (void)tell(a, false, fmt, ap);
     va_end(ap);
     const char *text = answer(a);
     ck_assert_msg(strncmp(text, "ok", 2) == 0, "agent %u, told %s: %s", a->id, what, text);
