@@ -275,10 +275,10 @@ int os_start_writeback(int fd, uint64_t offset, uint64_t size)
     return SHALE_OK;
 }
 
-int os_drop_cache(int fd, uint64_t offset, uint64_t size)
+int os_read_once(int fd)
 {
-    if (os_door(OS_OP_ADVISE, fd, NULL, offset, NULL) == 0) {
-        (void)posix_fadvise(fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+    if (os_door(OS_OP_ADVISE, fd, NULL, 0, NULL) == 0) {
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_NOREUSE);
     }
     return SHALE_OK;
 }

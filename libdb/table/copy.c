@@ -24,6 +24,6 @@ int table_copy(struct table *t, int fd, int (*progress)(void *ctx, uint64_t byte
         }
         at += n;
     }
-    stretch_release(t, &stretch);
+    stretch_release(&stretch);
     return rc == SHALE_OK ? os_fsync(fd) : rc;
 }

@@ -30,7 +30,7 @@ void table_iter_release(struct table_iter *it)
         return;
     }
     table_pin_release(&it->pin);
-    stretch_release(it->table, &it->stretch);
+    stretch_release(&it->stretch);
     buf_release(&it->key_buf);
     table_unref(it->table);
     memset(it, 0, sizeof *it);

@@ -60,6 +60,6 @@ int stretch_read(struct table *t, struct table_stretch *s, uint64_t offset, uint
 /* As table_load_block, but every block is read anew and verified. */
 int stretch_load_block(struct table *t, struct table_stretch *s, const struct index_entry *e,
                        struct table_block *parts, struct table_pin *pin);
-void stretch_release(struct table *t, struct table_stretch *s);
+void stretch_release(struct table_stretch *s);
 
 #endif

@@ -1,10 +1,8 @@
 /* stretch.c - reading a table from front to back, for compaction and verify.
  *
- * 1 MiB at a time with pread, through a descriptor of its own, and what is behind is dropped from the page
- * cache: a compaction reads each byte once, and must not push out what readers use. Pages that some process
- * has mapped and touched are not dropped by that advice (the kernel skips folios with references), so readers
- * keep theirs. For the same reason the bytes are not read through the mapping: that would make them this
- * process's own mapped pages, and keep them all.
+ * 1 MiB at a time with pread, through a descriptor of its own whose pages are the first to leave the page
+ * cache: a compaction reads each byte once, and must not push out what readers use. For the same reason the
+ * bytes are not read through the mapping: that would make them this process's own mapped pages.
  *
  * Each block is verified again, whatever was verified before: compaction writes the bytes under a fresh
  * checksum, and rot must not get one.
@@ -24,21 +22,14 @@ static void stretch_open(const struct table *t, struct table_stretch *s)
         s->fd = -1;
     } else if (os_stat(s->fd, &st) != SHALE_OK || st.st_dev != t->dev || st.st_ino != t->ino) {
         os_close(&s->fd);
+    } else {
+        (void)os_read_once(s->fd);
     }
 }
 
 static int stretch_fd(const struct table *t, const struct table_stretch *s)
 {
     return t->fd >= 0 ? t->fd : s->fd;
-}
-
-static void stretch_drop(const struct table *t, struct table_stretch *s)
-{
-    int fd = stretch_fd(t, s);
-    if (fd >= 0 && s->bytes.size != 0) {
-        (void)os_drop_cache(fd, s->offset, s->bytes.size);
-    }
-    s->bytes.size = 0;
 }
 
 int stretch_read(struct table *t, struct table_stretch *s, uint64_t offset, uint64_t size,
@@ -54,10 +45,10 @@ int stretch_read(struct table *t, struct table_stretch *s, uint64_t offset, uint
         return rc;
     }
     if (offset < s->offset || offset + size > s->offset + s->bytes.size) {
-        stretch_drop(t, s);
         uint64_t want = size > STRETCH_SIZE ? size : STRETCH_SIZE;
         want = want > t->size - offset ? t->size - offset : want;
         size_t got = 0;
+        s->bytes.size = 0;
         int rc = buf_reserve(&s->bytes, (size_t)want);
         if (rc == SHALE_OK) {
             rc = os_pread(fd, s->bytes.data, (size_t)want, offset, &got);
@@ -103,9 +94,8 @@ int stretch_load_block(struct table *t, struct table_stretch *s, const struct in
     return SHALE_OK;
 }
 
-void stretch_release(struct table *t, struct table_stretch *s)
+void stretch_release(struct table_stretch *s)
 {
-    stretch_drop(t, s);
     buf_release(&s->bytes);
     os_close(&s->fd);
 }

@@ -210,7 +210,7 @@ int table_verify(struct table *t, int (*progress)(void *ctx, uint64_t bytes), vo
     if (rc == SHALE_OK) {
         rc = verify_totals(&v);
     }
-    stretch_release(t, &v.stretch);
+    stretch_release(&v.stretch);
     buf_release(&v.last_key);
     buf_release(&v.key);
     return rc;
