@@ -14,7 +14,7 @@
 
 #include "base/options.h"
 #include "lockq/lockq.h"
-#include "mem/mem.h"
+#include "mem/filter.h"
 #include "os/os.h"
 #include "table/table.h"
 #include "version/version.h"

@@ -34,7 +34,7 @@ void db_mems_free(shale_db *db, bool gently)
     while (mem != NULL) {
         struct mem_index *next = mem->next;
         if (gently) {
-            os_map_let_go(mem->arena, (size_t)mem->size);
+            os_map_let_go(mem->arena, (size_t)mem->mapped);
             os_map_let_go(mem->seg->map, (size_t)mem->seg->size);
         }
         mem_free(mem);
@@ -103,7 +103,7 @@ static int mem_open_pair(shale_db *db, uint32_t number, struct mem_index **mem)
     }
     if (rc == SHALE_OK && !db->readonly) {
         os_map_random(seg->map, (size_t)seg->size);
-        os_map_random((*mem)->arena, (size_t)(*mem)->size);
+        os_map_random((*mem)->arena, (size_t)(*mem)->mapped);
     }
     wal_unref(seg);
     return rc;

@@ -38,9 +38,13 @@ static void ask_for_filter(const struct version_table *vt, uint64_t hash)
 
 /* Done before the memtables are searched: meanwhile the lines of all filters come from memory at the same
  * time, instead of one after the other. */
-static void look_ahead(const struct version *v, struct slice key, struct below *b)
+static void look_ahead(const struct db_view *view, struct slice key, struct below *b)
 {
+    const struct version *v = view->version;
     b->hash = key_hash(key);
+    for (unsigned i = 0; i < view->mem_count; i++) {
+        mem_filter_prefetch(view->mem[i], b->hash);
+    }
     b->tables = v->level[0].count;
     for (uint32_t i = 0; i < v->level[0].count; i++) {
         ask_for_filter(v->level[0].tables[i], b->hash);
@@ -103,9 +107,12 @@ int db_view_lookup(shale_db *db, struct db_view *view, uint64_t seq, struct slic
     struct below below;
     hit->pin = (struct table_pin){0};
     *gone = false;
-    look_ahead(view->version, key, &below);
+    look_ahead(view, key, &below);
     for (unsigned i = 0; i < view->mem_count; i++) {
         struct mem_hit mh;
+        if (!mem_may_hold(view->mem[i], below.hash)) {
+            continue;
+        }
         int rc = mem_get(view->mem[i], key, seq, &mh);
         if (rc == SHALE_OK) {
             return hit_from(mh.type, mh.value, NULL, hit);

@@ -53,6 +53,7 @@ static void populate_ready(shale_db *db)
         uint64_t expected = used * next->seg->size / (filled > WAL_FIRST ? filled : WAL_FIRST);
         populate(db, next->seg->map, next->seg->size);
         populate(db, next->arena, expected < next->size ? expected : next->size);
+        populate(db, next->filter, mem_filter_size(next->seg->size));
     }
     mem_unref(active);
     mem_unref(next);

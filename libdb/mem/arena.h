@@ -1,7 +1,7 @@
 /* arena.h - what stands in a .mem file, and how to get at it without trusting it.
  *
  *   0         64             128     192       4096                             end               size
- *   | header  | writer's own | root  | zero    | nodes, records and versions ... | never used yet |
+ *   | header  | writer's own | root  | zero    | nodes, records and versions ... | never used yet | filter |
  *
  * A reference counts units of 8 bytes from the start of the file: 32 bits reach 32 GiB, and nothing that it
  * can name is misaligned. 0 is none.
@@ -28,12 +28,12 @@
 #ifndef MEM_ARENA_H
 #define MEM_ARENA_H
 
-#include "mem/mem.h"
+#include "mem/filter.h"
 
 #include <stddef.h>
 
 #define MEM_MAGIC    UINT64_C(0x316d656d6c656873) /* "shelmem1", little-endian */
-#define MEM_FORMAT   2
+#define MEM_FORMAT   3
 #define MEM_WIDTH    15u
 #define MEM_FEWEST   7u /* that a split leaves in a node */
 #define MEM_UNIT     8u
@@ -45,7 +45,7 @@ struct mem_header {
     uint32_t format;
     uint32_t number;
     uint64_t salt;     /* of the segment: ties the index to this very log */
-    uint64_t size;     /* of the file */
+    uint64_t size;     /* of the file, with the filter */
     uint64_t checksum; /* of the 32 bytes before */
     unsigned char zero[24];
     /* the writer's own cache line; under WRITE */

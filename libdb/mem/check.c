@@ -103,6 +103,9 @@ static int check_record(const struct check *c, uint32_t ref, uint32_t entry, str
     if (r->entry != entry) {
         return mem_damaged(c->mem, "record of another entry", (uint64_t)ref * MEM_UNIT);
     }
+    if (!mem_may_hold(c->mem, key_hash(key))) {
+        return mem_damaged(c->mem, "record that the filter does not know", (uint64_t)ref * MEM_UNIT);
+    }
     return check_chain(c, r, key);
 }
 

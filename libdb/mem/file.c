@@ -33,6 +33,11 @@ static uint64_t header_checksum(const struct mem_header *h)
     return checksum(h, offsetof(struct mem_header, checksum), MEM_MAGIC);
 }
 
+static uint64_t file_size(const struct wal_segment *seg)
+{
+    return mem_filter_offset(seg->size) + mem_filter_size(seg->size);
+}
+
 static void fill_header(struct mem_header *h, const struct wal_segment *seg, uint64_t size)
 {
     memset(h, 0, sizeof *h);
@@ -57,7 +62,8 @@ static int is_own(int fd, const struct wal_segment *seg, bool *own, struct stat 
     if (rc == SHALE_OK) {
         *own = got == sizeof h && h.magic == MEM_MAGIC && h.checksum == header_checksum(&h) &&
                h.format == MEM_FORMAT && h.number == seg->number && h.salt == seg->salt &&
-               h.size == (uint64_t)st->st_size && h.size >= 2 * MEM_FIRST && h.size <= MEM_SIZE_MAX;
+               h.size == (uint64_t)st->st_size && h.size == file_size(seg) && seg->size >= 2 * MEM_FIRST &&
+               seg->size <= MEM_SIZE_MAX;
     }
     return rc;
 }
@@ -99,9 +105,9 @@ static int make_tmp(int dirfd, const struct wal_segment *seg, unsigned mode, cha
     if (rc != SHALE_OK) {
         return rc;
     }
-    rc = os_allocate(*fd, 0, seg->size);
+    rc = os_allocate(*fd, 0, file_size(seg));
     if (rc == SHALE_OK) {
-        fill_header(&h, seg, seg->size);
+        fill_header(&h, seg, file_size(seg));
         rc = os_pwrite(*fd, &h, sizeof h, 0);
     }
     if (rc != SHALE_OK) {
@@ -162,10 +168,15 @@ static int start(struct wal_segment *seg, bool writable, struct mem_index **mem)
     return SHALE_OK;
 }
 
+/* The filter is as large as a file's has to be, also behind the larger arena of a private index. */
 static void set_arena(struct mem_index *m, void *map, uint64_t size)
 {
+    uint64_t filter = mem_filter_size(m->seg->size);
     m->arena = map;
     m->size = size;
+    m->mapped = mem_filter_offset(size) + filter;
+    m->filter = (_Atomic uint64_t *)(void *)(m->arena + mem_filter_offset(size));
+    m->filter_lines = (uint32_t)(filter / FILTER_LINE);
     m->last_node = (uint32_t)((size - sizeof(struct mem_node)) / MEM_UNIT);
     m->last_version = (uint32_t)((size - sizeof(struct mem_version)) / MEM_UNIT);
 }
@@ -197,7 +208,7 @@ int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index
         mem_unref(m);
         return rc == SHALE_NOTFOUND ? rc : err_wrap(rc, "%s", name);
     }
-    set_arena(m, map, (uint64_t)st.st_size);
+    set_arena(m, map, seg->size);
     *mem = m;
     return SHALE_OK;
 }
@@ -218,14 +229,14 @@ int mem_open_private(struct wal_segment *seg, struct mem_index **mem)
     uint64_t size = private_size(seg);
     int rc = start(seg, true, &m);
     if (rc == SHALE_OK) {
-        rc = os_map_anonymous((size_t)size, &map);
+        rc = os_map_anonymous((size_t)(mem_filter_offset(size) + mem_filter_size(seg->size)), &map);
     }
     if (rc != SHALE_OK) {
         mem_unref(m);
         return err_wrap(rc, "%06u.mem", seg->number);
     }
     set_arena(m, map, size);
-    fill_header(mem_header(m), seg, size);
+    fill_header(mem_header(m), seg, m->mapped);
     *mem = m;
     return SHALE_OK;
 }
@@ -248,7 +259,7 @@ void mem_free(struct mem_index *m)
         return;
     }
     if (m->arena != NULL) {
-        os_unmap(m->arena, (size_t)m->size);
+        os_unmap(m->arena, (size_t)m->mapped);
     }
     wal_unref(m->seg);
     free(m);

@@ -169,6 +169,8 @@ int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t ent
     if (rc != SHALE_OK) {
         return rc;
     }
+    mem_filter_add(m, key_hash(key));
+    os_mark(OS_MARK_INSERT);
     mem_search_start(&s, m, key);
     rc = find_place(m, &s, &at);
     if (rc != SHALE_OK) {

@@ -12,6 +12,8 @@
  * key, same seq) changes nothing: repair and replay just insert again. References read from shared memory are
  * bounds-checked before use: noise gives SHALE_CORRUPT or a miss, never a crash or an endless loop.
  *
+ * A filter behind the arena tells cheaply of most keys that they are not in the index (mem/filter.h).
+ *
  * The file is boot-scoped: never needed after a reboot [I-1]. A private index lives in anonymous memory
  * (recovery, read-only replay).
  */
@@ -24,9 +26,12 @@
 
 struct mem_index {
     _Atomic uint32_t refs;
-    struct wal_segment *seg; /* a reference is held */
-    unsigned char *arena;    /* the mapping; references are offsets into it */
-    uint64_t size;
+    struct wal_segment *seg;  /* a reference is held */
+    unsigned char *arena;     /* the mapping; references are offsets into it */
+    uint64_t size;            /* of the arena */
+    uint64_t mapped;          /* with the filter behind it */
+    _Atomic uint64_t *filter; /* filter.h */
+    uint32_t filter_lines;
     /* the highest references at which a node and a version can stand; they count units of 8 bytes */
     uint32_t last_node, last_version;
     bool writable;
@@ -39,10 +44,11 @@ struct mem_index {
 void mem_name(uint32_t number, char name[MEM_NAME_SIZE]); /* "000012.mem" */
 bool mem_parse_name(const char *name, uint32_t *number);
 
-/* Makes the index file of seg (number and salt go into its header; size as the segment's). A leftover of that
- * name is unlinked first: always a new inode. SHALE_EXISTS: seg's own index is there already, it is left as
- * it is (another one made it). SHALE_BUSY: another is removing the leftover. Made under a temporary name,
- * "000012.mem.tmp-0123456789abcdef", which a kill leaves behind: wal_sweep_tmp removes it. */
+/* Makes the index file of seg (number and salt go into its header; an arena of the segment's size). A
+ * leftover of that name is unlinked first: always a new inode. SHALE_EXISTS: seg's own index is there
+ * already, it is left as it is (another one made it). SHALE_BUSY: another is removing the leftover. Made
+ * under a temporary name, "000012.mem.tmp-0123456789abcdef", which a kill leaves behind: wal_sweep_tmp
+ * removes it. */
 int mem_make(int dirfd, const struct wal_segment *seg, unsigned mode);
 bool mem_parse_tmp_name(const char *name, uint32_t *number);
 /* Maps seg's index. SHALE_NOTFOUND (no text): missing, or its header is not of this number and salt. Keeps a

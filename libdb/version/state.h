@@ -17,7 +17,7 @@
 
 #define STATE_NAME    "STATE"
 #define STATE_MAGIC   UINT64_C(0x31657473656c6873) /* "shleste1", little-endian */
-#define STATE_LAYOUT  3
+#define STATE_LAYOUT  4
 #define STATE_ROWS    256
 #define STATE_MEM_DIR 256
 

@@ -48,7 +48,8 @@ static bool say(const char *fmt, ...)
     if (hit) {
         return false;
     }
-    if (!agent_try_tell(&victim, "%s", line)) { /* a point of its maintenance thread's, after the last answer */
+    if (!agent_try_tell(&victim, "%s",
+                        line)) { /* a point of its maintenance thread's, after the last answer */
         agent_reap(&victim);
         hit = true;
         return false;

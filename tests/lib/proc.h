@@ -28,7 +28,8 @@ void agent_start(struct agent *a, unsigned id);
 void agent_start_as(struct agent *a, unsigned id, uid_t uid);
 /* Sends a command; does not wait. */
 void agent_tell(struct agent *a, const char *fmt, ...) BASE_PRINTF(2, 3);
-/* As agent_tell to one that may be dead already, by the hand of a thread that works in the background: then false. */
+/* As agent_tell to one that may be dead already, by the hand of a thread that works in the background: then
+ * false. */
 bool agent_try_tell(struct agent *a, const char *fmt, ...) BASE_PRINTF(2, 3);
 /* The next answer; NULL when there is none within ms. */
 const char *agent_wait(struct agent *a, int ms);

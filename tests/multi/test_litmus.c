@@ -114,7 +114,8 @@ static void look_at(const struct db_view *v, uint64_t seq)
     struct entry e = entry_of(seq);
     int rc = SHALE_NOTFOUND;
     for (unsigned i = 0; rc == SHALE_NOTFOUND && i < v->mem_count; i++) {
-        rc = mem_get(v->mem[i], slice_make(e.key, sizeof e.key), seq, &hit);
+        struct slice key = slice_make(e.key, sizeof e.key);
+        rc = mem_may_hold(v->mem[i], key_hash(key)) ? mem_get(v->mem[i], key, seq, &hit) : SHALE_NOTFOUND;
     }
     if (rc != SHALE_NOTFOUND || seq > v->version->last_seq) { /* else it is in a table already */
         need(rc == SHALE_OK && hit.seq == seq);

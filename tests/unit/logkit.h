@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_LOGKIT_H
 #define TESTS_UNIT_LOGKIT_H
 
-#include "mem/mem.h"
+#include "mem/filter.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -209,6 +209,48 @@ START_TEST(old_snapshot_looks_at_few_versions)
 }
 END_TEST
 
+/* As many as a segment of this size holds, of 128 bytes each: 16 bits a key. */
+START_TEST(filter_knows_every_key_and_few_others)
+{
+    struct pair p = pair_make(1 << 20, false);
+    const uint64_t n = (1 << 20) / 128;
+    uint64_t wrong = 0;
+    ck_assert_uint_eq(p.mem->filter_lines * FILTER_LINE, 20480);
+    for (uint64_t i = 0; i < n / 2; i++) {
+        uint64_t key = i * 2;
+        ck_assert(i != 0 || !mem_may_hold(p.mem, key_hash(slice_make(&key, 8))));
+        pair_put(&p, slice_make(&key, 8), i % 9 == 0 ? slice_make(NULL, 0) : text("a value"));
+    }
+    for (uint64_t key = 0; key < n; key++) {
+        bool may = mem_may_hold(p.mem, key_hash(slice_make(&key, 8)));
+        ck_assert(may || key % 2 != 0);
+        wrong += may && key % 2 != 0;
+    }
+    ck_assert_uint_le(wrong, n / 2 / 100);
+    pair_release(&p);
+}
+END_TEST
+
+/* A writer may be killed before it has set them all, and what it left is inserted again. */
+START_TEST(inserting_again_completes_the_filter)
+{
+    struct pair p = pair_make(WAL_MIN_SIZE, false);
+    struct wal_view rec;
+    uint32_t at = p.at;
+    pair_put(&p, text("key"), text("value"));
+    assert_ok(mem_check(p.mem));
+    assert_ok(wal_read(p.seg, at, &rec));
+    memset(p.mem->arena + mem_filter_offset(p.mem->size), 0, mem_filter_size(p.seg->size));
+    ck_assert(!mem_may_hold(p.mem, key_hash(text("key"))));
+    ck_assert_int_eq(mem_check(p.mem), SHALE_CORRUPT);
+    assert_told("filter");
+    assert_ok(mem_insert_record(p.mem, &rec));
+    ck_assert(mem_may_hold(p.mem, key_hash(text("key"))));
+    ck_assert_uint_eq(mem_entries(p.mem), 1);
+    pair_release(&p);
+}
+END_TEST
+
 START_TEST(inserting_again_changes_nothing)
 {
     struct pair p = pair_make(WAL_MIN_SIZE, false);
@@ -226,10 +268,10 @@ START_TEST(inserting_again_changes_nothing)
     assert_ok(mem_insert_record(p.mem, &rec));
     ck_assert_uint_eq(mem_entries(p.mem), 300);
     ck_assert_uint_eq(mem_keys(p.mem), 70);
-    uint64_t used = mem_used(p.mem), sum = checksum(p.mem->arena, p.mem->size, 0);
+    uint64_t used = mem_used(p.mem), sum = checksum(p.mem->arena, p.mem->mapped, 0);
     assert_ok(mem_insert_record(p.mem, &rec));
     ck_assert_uint_eq(mem_used(p.mem), used);
-    ck_assert_uint_eq(checksum(p.mem->arena, p.mem->size, 0), sum);
+    ck_assert_uint_eq(checksum(p.mem->arena, p.mem->mapped, 0), sum);
     buf_release(&payload);
     pair_release(&p);
 }
@@ -470,6 +512,8 @@ static Suite *make_suite(void)
                                      old_snapshot_finds_its_version_in_a_long_chain,
                                      old_snapshot_looks_at_few_versions, inserting_again_changes_nothing,
                                      older_version_out_of_order_is_refused};
+    const TTest *const filter[] = {filter_knows_every_key_and_few_others,
+                                   inserting_again_completes_the_filter};
     const TTest *const room[] = {promised_room_is_enough,
                                  promised_room_is_enough_where_all_nodes_are_full,
                                  room_is_promised_for_what_an_empty_index_is_made_for,
@@ -480,6 +524,7 @@ static Suite *make_suite(void)
                                  batch_that_is_not_what_its_header_says_is_refused};
     kit_add(s, "keys", keys, BASE_COUNT(keys));
     kit_add(s, "versions", versions, BASE_COUNT(versions));
+    kit_add(s, "filter", filter, BASE_COUNT(filter));
     kit_add(s, "room", room, BASE_COUNT(room));
     return s;
 }
