@@ -8,7 +8,9 @@
  * [I-15] Stall: max_sealed sealed memtables, or l0_stop tables in L0. The writer first tries to do the work
  * itself, else waits for whoever holds that lock: if that process is killed, the waiter gets the lock and
  * does the work. There is no state in which everybody waits for nobody. Before a stall, growing delays, so
- * that there is no cliff.
+ * that there is no cliff. The limits are each handle's own: where others with higher ones go on writing
+ * beside a stalled writer, level 0 may never sink below its limit, and its waiting serves nothing; then it
+ * goes on after half a second.
  */
 #include "db/db.h"
 
@@ -18,6 +20,7 @@
 #define SWEEP_NS       (INT64_C(30) * 1000000000)
 #define POPULATE_STEP  UINT64_C(65536)
 #define RETRY_SPACE_NS UINT64_C(1000000000)
+#define OVERTAKEN_NS   500000000
 
 void db_wake_work(shale_db *db)
 {
@@ -242,18 +245,32 @@ static int stall_over(shale_db *db, int64_t start, int rc)
                : rc;
 }
 
+/* Others commit meanwhile? Looked at in the second half only: in the first, those go by that looked before
+ * the limit was reached. */
+static bool overtaken(const struct state *s, int64_t start, uint64_t *seq)
+{
+    uint64_t visible = atomic_load_explicit(&s->visible_seq, memory_order_relaxed);
+    int64_t waited = os_now() - start;
+    if (waited < OVERTAKEN_NS / 2) {
+        *seq = visible;
+    }
+    return waited >= OVERTAKEN_NS && visible != *seq;
+}
+
 /* rotation_blocked: the active memtable is full, so that max_sealed itself is the limit. */
 static int stall(shale_db *db, const struct os_wait *wait, bool rotation_blocked)
 {
     struct state *s = db->state;
     struct pressure p;
     int64_t start = os_now();
+    uint64_t seq = atomic_load_explicit(&s->visible_seq, memory_order_relaxed);
     DB_COUNT(db, stalls, 1);
     db_write_end_turn(db);
     for (;;) {
         uint32_t word = atomic_load_explicit(&s->room, memory_order_acquire);
         measure(db, &p);
-        if (!must_stall(db, &p) && !(rotation_blocked && sealed_full(db, &p))) {
+        if ((!must_stall(db, &p) && !(rotation_blocked && sealed_full(db, &p))) ||
+            overtaken(s, start, &seq)) {
             return stall_over(db, start, SHALE_OK);
         }
         int rc = wait->deadline == 0 ? SHALE_BUSY : help(db);

@@ -235,6 +235,50 @@ START_TEST(h20_garbage_collection_spares_unfinished_output)
 }
 END_TEST
 
+/* Of level 0, and of sealed memtables. */
+static const struct limit {
+    const char *mark, *command, *high, *low;
+} limits[] = {
+    {"COMPACT", "compact", "l0_compact=90 l0_stop=100", "l0_compact=2 l0_stop=3"},
+    {"FLUSH", "flush", "max_sealed=8 memtable_bytes=65536", "max_sealed=1 memtable_bytes=65536"},
+};
+
+/* Nothing gets below its limit as long as the work is at a standstill; the others need not mind. */
+START_TEST(who_has_lower_limits_gets_on_beside_others)
+{
+    const struct limit *l = &limits[_i];
+    start(&a, 0, l->high);
+    start(&c, 2, l->high);
+    for (int i = 0; i < 5 && _i == 0; i++) {
+        agent_must(&a, "fill x %d 10 300", i * 10);
+        agent_must(&a, "flush");
+    }
+    agent_must(&a, "put k 1");
+    park(&c, l->mark, 1, l->command);
+    if (_i != 0) {
+        agent_must(&a, "fill y 0 1000 300");
+    }
+    start(&b, 1, l->low);
+    agent_must(&b, "timeout 1500");
+    ck_assert_int_eq(strncmp(agent_ask(&b, "put k 2"), "SHALE_BUSY", 10), 0); /* nobody gets on: it waits */
+    agent_must(&b, "timeout -1");
+    agent_tell(&b, "put k 3");
+    const char *text = NULL;
+    for (int i = 0; i < 1000 && text == NULL; i++) {
+        agent_must(&a, "put z %d", i);
+        text = agent_wait(&b, 20);
+    }
+    ck_assert_msg(text != NULL, "it waits while others write");
+    ck_assert_int_eq(strncmp(text, "ok", 2), 0);
+    ck_assert_str_eq(agent_must(&a, "get k"), "3");
+    agent_unpark(&c);
+    agent_done(&c);
+    agent_quit(&a);
+    agent_quit(&b);
+    agent_quit(&c);
+}
+END_TEST
+
 START_TEST(h21_mapped_segment_is_not_recycled)
 {
     start(&a, 0, "");
@@ -424,6 +468,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, h11_h12_h13_writer_killed_in_a_commit, 0, (int)BASE_COUNT(deaths));
     tcase_add_loop_test(t, h15_killed_in_flush_compaction_manifest_rotation, 0, (int)BASE_COUNT(works));
     tcase_add_test(t, h20_garbage_collection_spares_unfinished_output);
+    tcase_add_loop_test(t, who_has_lower_limits_gets_on_beside_others, 0, (int)BASE_COUNT(limits));
     tcase_add_test(t, h21_mapped_segment_is_not_recycled);
     tcase_add_test(t, h31_views_do_not_move_under_two_writers);
     tcase_add_test(t, h27_readonly_looks_while_a_recovery_ends);
