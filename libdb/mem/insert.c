@@ -169,13 +169,15 @@ int mem_insert(struct mem_index *m, struct slice key, uint64_t seq, uint32_t ent
     if (rc != SHALE_OK) {
         return rc;
     }
-    mem_filter_add(m, key_hash(key));
-    os_mark(OS_MARK_INSERT);
+    uint64_t hash = key_hash(key);
+    mem_filter_prefetch(m, hash);
     mem_search_start(&s, m, key);
     rc = find_place(m, &s, &at);
     if (rc != SHALE_OK) {
         return rc;
     }
+    mem_filter_add(m, hash);
+    os_mark(OS_MARK_INSERT);
     if (at.equal) {
         rc = push_version(m, at.ref, seq, entry, &done);
     } else {
