@@ -122,12 +122,28 @@ static int fill_batch(shale_batch *batch, unsigned ring, uint64_t from, uint64_t
     return rc;
 }
 
-static int find_head(shale_db *db, struct stage *s, struct ring_hand *hand, char err[GROUPS_ERR])
+/* In a transaction, without a write: the commit of a killed one may be in the log and not yet visible. The
+ * next who gets the write lock decides its fate; whoever only reads before that may see the old head, and go
+ * on from there after the commit has appeared. */
+static int find_head(shale_db *db, struct stage *s, struct ring_hand *hand, unsigned flags,
+                     char err[GROUPS_ERR])
 {
-    uint64_t low = atomic_load(&s->ring[hand->ring].acknowledged), c;
-    int rc = read_head(db, NULL, hand->ring, &c);
+    uint64_t low = atomic_load(&s->ring[hand->ring].acknowledged), c = 0;
+    char name[KEY_SIZE];
+    shale_value value = {0};
+    shale_txn *txn = NULL;
+    int rc = shale_txn_begin(db, flags, -1, &txn);
     if (rc != SHALE_OK) {
-        return refused(err, "shale_get_copy", rc);
+        return refused(err, "shale_txn_begin", rc);
+    }
+    rc = shale_txn_get(txn, name, head_name(hand->ring, "head", name), &value);
+    if (rc == SHALE_OK && value.size == sizeof c) {
+        memcpy(&c, value.data, sizeof c);
+    }
+    shale_value_release(&value);
+    shale_txn_abort(txn);
+    if (rc != SHALE_OK && rc != SHALE_NOTFOUND) {
+        return refused(err, "shale_txn_get", rc);
     }
     if (c < low || c > atomic_load(&s->ring[hand->ring].started)) {
         return wrong(err, "ring %u: its next writer finds %llu, acknowledged %llu, started %llu", hand->ring,
@@ -145,7 +161,7 @@ int ring_write(shale_db *db, struct stage *s, struct ring_hand *hand, unsigned c
     shale_batch *batch = NULL;
     unsigned char *value = malloc(VALUE_MAX);
     int rc = value == NULL ? SHALE_NOMEM : shale_batch_create(&batch);
-    if (rc == SHALE_OK && !hand->known && find_head(db, s, hand, err) != 0) {
+    if (rc == SHALE_OK && !hand->known && find_head(db, s, hand, flags, err) != 0) {
         shale_batch_destroy(batch);
         free(value);
         return -1;
