@@ -24,8 +24,9 @@
 #define DB_MAX_VALUE   (256u << 20)
 #define DB_MAX_BATCH   (UINT64_C(1) << 30)
 #define DB_MAX_HAZARDS 512
-#define DB_CALLS_ALONE 2  /* that a handle makes before its threads start */
-#define DB_MAX_MEMS    80 /* sealed (at most 64 and a few) and active */
+#define DB_CALLS_ALONE 2                 /* that a handle makes before its threads start */
+#define DB_MAX_MEMS    80                /* sealed (at most 64 and a few) and active */
+#define DB_MOST_SEALED (DB_MAX_MEMS - 4) /* whatever a handle's own limit */
 
 /* What a private replay depends on. */
 struct db_seen {
@@ -354,11 +355,15 @@ int db_full(shale_db *db, int rc);
 int db_work_inline(shale_db *db); /* threads=0, after a commit that sealed */
 int db_stall(shale_db *db,
              const struct os_wait *wait); /* waits and helps while writers must stall; not under WRITE */
-int db_stall_rotation(shale_db *db, const struct os_wait *wait); /* the same by who found no room to rotate */
-void db_delay(shale_db *db, uint64_t bytes);                     /* growing delays before a stall */
-void db_threads_begin(shale_db *db); /* where they have not: from now on there is work for them */
-void db_threads_look(shale_db *db);  /* a commit was made: is there any? */
-void db_threads_call(shale_db *db);  /* a call came, and they have not begun */
+/* The same by who found no room to rotate. *over (or NULL): it need not wait, since others with higher limits
+ * go on. */
+int db_stall_rotation(shale_db *db, const struct os_wait *wait, bool *over);
+bool db_is_calm(
+    shale_db *db); /* by its own limits this handle has nothing to wait for, as far as it has looked */
+void db_delay(shale_db *db, uint64_t bytes); /* growing delays before a stall */
+void db_threads_begin(shale_db *db);         /* where they have not: from now on there is work for them */
+void db_threads_look(shale_db *db);          /* a commit was made: is there any? */
+void db_threads_call(shale_db *db);          /* a call came, and they have not begun */
 void db_threads_stop(shale_db *db);
 void db_wake_work(shale_db *db);
 int db_sweep(shale_db *db); /* removes orphans, if all locks can be had at once */

@@ -40,6 +40,7 @@ struct group {
     unsigned durable;
     uint64_t bytes, end;
     enum write_blocked why; /* why the leader itself was not published */
+    unsigned max_sealed;
     bool rotated;
 };
 
@@ -163,8 +164,7 @@ static void put_back(shale_db *db, struct db_writer *w)
 
 static int append_one(shale_db *db, struct group *g, struct db_writer *w, bool may_open)
 {
-    int rc =
-        write_make_room(db, (uint32_t)w->payload.size, w->count, db->options.max_sealed, may_open, &g->why);
+    int rc = write_make_room(db, (uint32_t)w->payload.size, w->count, g->max_sealed, may_open, &g->why);
     if (rc == SHALE_OK && g->why == WRITE_FREE) {
         rc = write_append(db, w->payload, w->count, w->durable);
     }
@@ -205,13 +205,18 @@ static int group_append(shale_db *db, struct group *g, struct db_writer *self, b
 /* ---- the leader ---- */
 
 /* Waits for, or does, what keeps the leader from its turn. WRITE is not held. */
-static int unblock(shale_db *db, enum write_blocked why, const struct db_writer *w,
-                   const struct os_wait *wait)
+static int unblock(shale_db *db, struct group *g, const struct db_writer *w, const struct os_wait *wait)
 {
     struct mem_index *mem = NULL;
+    bool over = false;
     int rc;
-    switch (why) {
-    case WRITE_STALLS: return db_stall_rotation(db, wait);
+    switch (g->why) {
+    case WRITE_STALLS:
+        rc = db_stall_rotation(db, wait, &over);
+        if (over) { /* others go on, with higher limits: this once as they do */
+            g->max_sealed = DB_MOST_SEALED;
+        }
+        return rc;
     case WRITE_PREPARE:
         db_write_end_turn(db);
         return db_prepare(db, write_need_of((uint32_t)w->payload.size, w->count), wait);
@@ -235,6 +240,7 @@ static int unblock(shale_db *db, enum write_blocked why, const struct db_writer 
 static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const struct os_wait *wait,
                       enum lockq_how how)
 {
+    g->max_sealed = db->options.max_sealed;
     for (unsigned tries = 0;; tries++) {
         int rc = db_write_lock(db, wait, how);
         if (rc != SHALE_OK) {
@@ -250,7 +256,7 @@ static int group_lead(shale_db *db, struct db_writer *w, struct group *g, const 
         if (rc != SHALE_OK || g->why == WRITE_FREE) {
             return rc;
         }
-        rc = unblock(db, g->why, w, wait);
+        rc = unblock(db, g, w, wait);
         if (rc != SHALE_OK) {
             return rc;
         }

@@ -1,6 +1,6 @@
 /* mems.c - the memtables that a handle maps: found by number, opened when first needed, given up.
  *
- * Giving one up unmaps two files of up to memtable_bytes, and where nobody else maps them (they have lost
+ * Giving one up unmaps two files of about memtable_bytes, and where nobody else maps them (they have lost
  * their names by then) the kernel gives their pages back at once: ten milliseconds. So the last reference is
  * not dropped where it is found to be the last, which may be under WRITE, or in a get: the memtable goes on a
  * list that the maintenance threads empty; without such threads, the next call that holds no lock.

@@ -73,7 +73,7 @@ static int verify_entries(const struct mem_index *mem, const struct wal_view *re
     uint64_t entry_seq = rec->first_seq;
     int rc;
     while ((rc = wal_next_entry(rec->payload, &pos, &e)) == SHALE_OK) {
-        rc = mem_get(mem, e.key, entry_seq, &hit);
+        rc = mem_may_hold(mem, key_hash(e.key)) ? mem_get(mem, e.key, entry_seq, &hit) : SHALE_NOTFOUND;
         if (rc == SHALE_NOTFOUND || (rc == SHALE_OK && (hit.seq != entry_seq || hit.type != e.type))) {
             rc = err_set(SHALE_CORRUPT, "%06u.mem: the entry with sequence number %llu is not in the index",
                          mem->seg->number, (unsigned long long)entry_seq);

@@ -30,10 +30,10 @@ void db_wake_work(shale_db *db)
 /* ---- one unit of work ---- */
 
 /* Best effort: a page that is not there is faulted in by the store that needs it. */
-static void populate(shale_db *db, void *map, uint64_t size)
+static void populate(shale_db *db, void *map, uint64_t from, uint64_t size)
 {
     struct db_breath breath = {.db = db};
-    for (uint64_t at = 0; at < size && atomic_load_explicit(&db->stopping, memory_order_relaxed) == 0;
+    for (uint64_t at = from; at < size && atomic_load_explicit(&db->stopping, memory_order_relaxed) == 0;
          at += POPULATE_STEP) {
         uint64_t step = size - at < POPULATE_STEP ? size - at : POPULATE_STEP;
         if (os_map_populate_read(map, (size_t)at, (size_t)step) != SHALE_OK) {
@@ -54,9 +54,9 @@ static void populate_ready(shale_db *db)
         uint64_t used = active->size - mem_room(active);
         uint64_t filled = wal_lsn_offset(atomic_load_explicit(&db->state->wal_end, memory_order_relaxed));
         uint64_t expected = used * next->seg->size / (filled > WAL_FIRST ? filled : WAL_FIRST);
-        populate(db, next->seg->map, next->seg->size);
-        populate(db, next->arena, expected < next->size ? expected : next->size);
-        populate(db, next->filter, mem_filter_size(next->seg->size));
+        populate(db, next->seg->map, 0, next->seg->size);
+        populate(db, next->arena, 0, expected < next->size ? expected : next->size);
+        populate(db, next->arena, next->size, next->mapped);
     }
     mem_unref(active);
     mem_unref(next);
@@ -245,32 +245,45 @@ static int stall_over(shale_db *db, int64_t start, int rc)
                : rc;
 }
 
-/* Others commit meanwhile? Looked at in the second half only: in the first, those go by that looked before
- * the limit was reached. */
-static bool overtaken(const struct state *s, int64_t start, uint64_t *seq)
+struct sample {
+    int64_t at; /* 0: none yet */
+    uint64_t calm_seq;
+};
+
+/* Do others commit meanwhile who by their own limits need not wait? Not before the stall is half over: until
+ * then those go by that looked before the limit was reached. What goes by for being overtaken itself does not
+ * count, or stalled writers would let each other by. */
+static bool overtaken(const struct state *s, int64_t start, struct sample *sample)
 {
-    uint64_t visible = atomic_load_explicit(&s->visible_seq, memory_order_relaxed);
-    int64_t waited = os_now() - start;
-    if (waited < OVERTAKEN_NS / 2) {
-        *seq = visible;
+    int64_t now = os_now();
+    if (now - start < OVERTAKEN_NS / 2) {
+        return false;
     }
-    return waited >= OVERTAKEN_NS && visible != *seq;
+    uint64_t seq = atomic_load_explicit(&s->calm_seq, memory_order_relaxed);
+    if (sample->at == 0) {
+        *sample = (struct sample){now, seq};
+    }
+    return now - sample->at >= OVERTAKEN_NS / 2 && seq != sample->calm_seq;
 }
 
-/* rotation_blocked: the active memtable is full, so that max_sealed itself is the limit. */
-static int stall(shale_db *db, const struct os_wait *wait, bool rotation_blocked)
+/* rotation_blocked: the active memtable is full, so that max_sealed itself is the limit. *over: it ended
+ * because others go on. */
+static int stall(shale_db *db, const struct os_wait *wait, bool rotation_blocked, bool *over)
 {
     struct state *s = db->state;
     struct pressure p;
     int64_t start = os_now();
-    uint64_t seq = atomic_load_explicit(&s->visible_seq, memory_order_relaxed);
+    struct sample sample = {0};
     DB_COUNT(db, stalls, 1);
     db_write_end_turn(db);
     for (;;) {
         uint32_t word = atomic_load_explicit(&s->room, memory_order_acquire);
         measure(db, &p);
-        if ((!must_stall(db, &p) && !(rotation_blocked && sealed_full(db, &p))) ||
-            overtaken(s, start, &seq)) {
+        if (!must_stall(db, &p) && !(rotation_blocked && sealed_full(db, &p))) {
+            return stall_over(db, start, SHALE_OK);
+        }
+        if (overtaken(s, start, &sample)) {
+            *over = true;
             return stall_over(db, start, SHALE_OK);
         }
         int rc = wait->deadline == 0 ? SHALE_BUSY : help(db);
@@ -288,20 +301,28 @@ static int stall(shale_db *db, const struct os_wait *wait, bool rotation_blocked
     }
 }
 
+/* The cheap look: nothing moved since this handle last looked, and then all was well. */
+bool db_is_calm(shale_db *db)
+{
+    const struct state *s = db->state;
+    return atomic_load_explicit(&db->calm_epoch, memory_order_relaxed) ==
+               atomic_load_explicit(&s->epoch, memory_order_acquire) &&
+           atomic_load_explicit(&db->calm_active, memory_order_relaxed) == db_active(s);
+}
+
 int db_stall(shale_db *db, const struct os_wait *wait)
 {
-    /* The cheap look: nothing moved since this handle last looked, and then all was well. */
     struct state *s = db->state;
-    uint64_t epoch = atomic_load_explicit(&s->epoch, memory_order_acquire);
-    uint64_t active = db_active(s);
-    if (BASE_LIKELY(atomic_load_explicit(&db->calm_epoch, memory_order_relaxed) == epoch &&
-                    atomic_load_explicit(&db->calm_active, memory_order_relaxed) == active)) {
+    if (BASE_LIKELY(db_is_calm(db))) {
         return SHALE_OK;
     }
+    bool unused;
+    uint64_t epoch = atomic_load_explicit(&s->epoch, memory_order_acquire);
+    uint64_t active = db_active(s);
     struct pressure p;
     measure(db, &p);
     if (must_stall(db, &p)) {
-        return stall(db, wait, false);
+        return stall(db, wait, false, &unused);
     }
     atomic_store_explicit(&db->calm_epoch, epoch, memory_order_relaxed);
     atomic_store_explicit(&db->calm_active, active, memory_order_relaxed);
@@ -312,9 +333,10 @@ int db_stall(shale_db *db, const struct os_wait *wait)
     return SHALE_OK;
 }
 
-int db_stall_rotation(shale_db *db, const struct os_wait *wait)
+int db_stall_rotation(shale_db *db, const struct os_wait *wait, bool *over)
 {
-    return stall(db, wait, true);
+    bool unused;
+    return stall(db, wait, true, over != NULL ? over : &unused);
 }
 
 /* delay_ns is for each KiB written; slept off in pieces of a millisecond. */

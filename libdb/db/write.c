@@ -175,6 +175,9 @@ static int publish(shale_db *db, struct slice payload, uint32_t offset, uint64_t
     os_mark(OS_MARK_PUBLISH);
     atomic_store_explicit(&s->visible_seq, first_seq + count - 1, memory_order_release);
     os_mark(OS_MARK_PUBLISH);
+    if (BASE_LIKELY(db_is_calm(db))) {
+        atomic_store_explicit(&s->calm_seq, first_seq + count - 1, memory_order_relaxed);
+    }
     atomic_store_explicit(&s->in_flight, 0, memory_order_release);
     os_mark(OS_MARK_PUBLISH);
     return SHALE_OK;
@@ -286,13 +289,13 @@ int db_seal(shale_db *db, const struct os_wait *wait)
         uint64_t panic = atomic_load_explicit(&db->state->panic, memory_order_relaxed);
         rc = check_end(db, end);
         if (rc == SHALE_OK && (wal_lsn_offset(end) != WAL_FIRST || panic >= wal_lsn_number(end))) {
-            rc = rotate(db, DB_MAX_MEMS - 4, true, &why);
+            rc = rotate(db, DB_MOST_SEALED, true, &why);
         }
         db_write_unlock(db);
         if (rc == SHALE_OK && why == WRITE_PREPARE) {
             rc = db_prepare(db, 0, wait);
         } else if (rc == SHALE_OK && why == WRITE_STALLS) {
-            rc = db_stall_rotation(db, wait);
+            rc = db_stall_rotation(db, wait, NULL);
         } else {
             return rc;
         }

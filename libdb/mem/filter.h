@@ -18,10 +18,11 @@
 #define MEM_FILTER_PROBES 6u
 #define MEM_PAGE          4096u
 
-/* For a segment of that size; whole pages, as what stands before it. */
+/* For a segment of that size; whole pages, at least one. */
 static inline uint64_t mem_filter_size(uint64_t segment)
 {
-    return align_up(segment / 64 + 1, MEM_PAGE);
+    uint64_t size = align_up(segment / 64, MEM_PAGE);
+    return size > 0 ? size : MEM_PAGE;
 }
 static inline uint64_t mem_filter_offset(uint64_t arena)
 {

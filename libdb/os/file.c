@@ -275,14 +275,6 @@ int os_start_writeback(int fd, uint64_t offset, uint64_t size)
     return SHALE_OK;
 }
 
-int os_read_once(int fd)
-{
-    if (os_door(OS_OP_ADVISE, fd, NULL, 0, NULL) == 0) {
-        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_NOREUSE);
-    }
-    return SHALE_OK;
-}
-
 /* Grows with the file rather than trusting its size: it may be written meanwhile. */
 static int read_all(int fd, const char *name, size_t limit, struct buf *out)
 {

@@ -154,10 +154,6 @@ int os_fdatasync(int fd);
 int os_fsync(int fd);
 int os_sync_dir(int dirfd);
 int os_start_writeback(int fd, uint64_t offset, uint64_t size); /* sync_file_range(WRITE); best effort */
-/* What is read through this descriptor is read once: it does not displace what is read often (Linux 6.3;
- * before, a hint without effect). Never POSIX_FADV_DONTNEED: where a page cannot be dropped at once, the
- * kernel has every CPU empty its lists, and waits until each has had the time for it. */
-int os_read_once(int fd);
 /* os_stat, os_stat_at and os_links leave the times alone (they are 0): see stat.c. */
 int os_stat(int fd, struct stat *st);
 int os_links(int fd, unsigned *count);                        /* how many names the file has */

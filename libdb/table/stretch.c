@@ -1,8 +1,9 @@
 /* stretch.c - reading a table from front to back, for compaction and verify.
  *
- * 1 MiB at a time with pread, through a descriptor of its own whose pages are the first to leave the page
- * cache: a compaction reads each byte once, and must not push out what readers use. For the same reason the
- * bytes are not read through the mapping: that would make them this process's own mapped pages.
+ * 1 MiB at a time with pread, through a descriptor of its own: a compaction reads each byte once, and must
+ * not push out what readers use. Pages that were read once are the first to leave the page cache; read
+ * through the mapping they would be this process's own mapped pages. Nothing is dropped behind:
+ * doc/decisions/0015.
  *
  * Each block is verified again, whatever was verified before: compaction writes the bytes under a fresh
  * checksum, and rot must not get one.
@@ -22,8 +23,6 @@ static void stretch_open(const struct table *t, struct table_stretch *s)
         s->fd = -1;
     } else if (os_stat(s->fd, &st) != SHALE_OK || st.st_dev != t->dev || st.st_ino != t->ino) {
         os_close(&s->fd);
-    } else {
-        (void)os_read_once(s->fd);
     }
 }
 

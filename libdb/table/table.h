@@ -143,8 +143,8 @@ struct table_iter {
     struct table *table;
     struct table_counters *counters;
     bool fill_cache; /* else a decompressed block is private to the iterator */
-    bool sequential; /* compaction: read ahead, drop what is behind from the page cache, stay out of the block
-                        cache, verify every block whether it was before or not */
+    bool sequential; /* compaction: read ahead, stay out of the block cache, verify every block whether it was
+                        before or not */
     bool valid;
     struct slice key, value;
     uint64_t seq;

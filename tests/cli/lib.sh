@@ -15,7 +15,10 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/shale-cli.XXXXXX")
 # What was just killed may take a moment to go; who still writes after that was left behind by a case.
 clean_up() {
     chmod -R u+rwX "$tmp" 2>/dev/null || true
-    rm -rf "$tmp" 2>/dev/null || { sleep 1 && rm -rf "$tmp"; } || echo "not ok clean_up: somebody still writes in $tmp"
+    rm -rf "$tmp" 2>/dev/null || { sleep 1 && rm -rf "$tmp"; } || {
+        echo "not ok clean_up: somebody still writes in $tmp"
+        exit 1
+    }
 }
 trap clean_up EXIT
 cd "$tmp"

@@ -50,6 +50,7 @@ static bool say(const char *fmt, ...)
     }
     if (!agent_try_tell(&victim, "%s",
                         line)) { /* a point of its maintenance thread's, after the last answer */
+        ck_assert_int_eq(how, HOW_KILL);
         agent_reap(&victim);
         hit = true;
         return false;

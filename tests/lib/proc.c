@@ -210,6 +210,7 @@ const char *agent_must(struct agent *a, const char *fmt, ...)
 
 void agent_signal(struct agent *a, int sig)
 {
+    ck_assert_int_gt(a->pid, 0);
     ck_assert_int_eq(kill(a->pid, sig), 0);
 }
 

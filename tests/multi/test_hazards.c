@@ -129,7 +129,7 @@ static const struct death deaths[] = {
     {"PUBLISH", 1, "put k new", "new"},
     {"UNLOCK", 1, "put k new", "new"},
     {"APPEND", 1, "batch put:k:new put:l:new del:m", "new"},
-    {"INSERT", 2, "batch put:k:new put:l:new del:m", "new"},
+    {"INSERT", 5, "batch put:k:new put:l:new del:m", "new"},
 };
 
 START_TEST(h11_h12_h13_writer_killed_in_a_commit)

@@ -2,6 +2,8 @@
  * never wrong itself. */
 #include "db_copy.h"
 
+#include "mem/filter.h"
+
 static char *dir;
 static shale_db *db;
 
@@ -238,6 +240,18 @@ START_TEST(damaged_index_is_found)
 }
 END_TEST
 
+/* A get would miss what an iterator shows. */
+START_TEST(damaged_filter_of_a_memtable_is_found)
+{
+    fill_little();
+    char name[NAME_MAX + 1];
+    snprintf(name, sizeof name, "%.*s.mem", (int)strcspn(log_name(), "."), log_name());
+    size_t filter = mem_filter_offset(size_of(log_name()));
+    ck_assert_int_eq(scratch_noise(dir, name, filter, size_of(name) - filter, 3), 0);
+    find(name);
+}
+END_TEST
+
 struct progress {
     int calls, cancel_at;
 };
@@ -305,6 +319,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, lost_file_is_named, 0, 4);
     tcase_add_test(t, it_goes_on_behind_the_first_damage);
     tcase_add_test(t, damaged_index_is_found);
+    tcase_add_test(t, damaged_filter_of_a_memtable_is_found);
     tcase_add_test(t, it_can_be_cancelled_anywhere);
     tcase_add_test(t, it_finds_nothing_wrong_beside_writers);
     suite_add_tcase(s, t);

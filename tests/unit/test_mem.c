@@ -215,7 +215,7 @@ START_TEST(filter_knows_every_key_and_few_others)
     struct pair p = pair_make(1 << 20, false);
     const uint64_t n = (1 << 20) / 128;
     uint64_t wrong = 0;
-    ck_assert_uint_eq(p.mem->filter_lines * FILTER_LINE, 20480);
+    ck_assert_uint_eq(p.mem->filter_lines * FILTER_LINE, 16384);
     for (uint64_t i = 0; i < n / 2; i++) {
         uint64_t key = i * 2;
         ck_assert(i != 0 || !mem_may_hold(p.mem, key_hash(slice_make(&key, 8))));

@@ -223,7 +223,8 @@ static bool found(const struct mem_index *m, uint64_t seq)
 {
     struct mem_hit hit;
     char key[32];
-    return mem_get(m, log_key(seq, key), seq, &hit) == SHALE_OK && hit.seq == seq &&
+    return mem_may_hold(m, key_hash(log_key(seq, key))) &&
+           mem_get(m, log_key(seq, key), seq, &hit) == SHALE_OK && hit.seq == seq &&
            hit.value.size == sizeof seq && get_u64(hit.value.data) == seq;
 }
 

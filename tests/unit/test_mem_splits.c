@@ -106,9 +106,9 @@ static void splits_release(struct splits *s)
     assert_ok(os_unlink(kit_dirfd, "000001.mem"));
 }
 
-/* An index as it was: the arena, and what this opening remembers. */
+/* An index as it was: the arena, the filter, and what this opening remembers. */
 struct moment {
-    unsigned char *arena;
+    unsigned char *arena, *filter;
     uint64_t size; /* what is used, and what an insert can use */
     uint32_t path[MEM_LEVELS];
 };
@@ -120,6 +120,9 @@ static struct moment moment_take(const struct mem_index *m)
     t.arena = base_alloc(t.size);
     ck_assert_ptr_nonnull(t.arena);
     memcpy(t.arena, m->arena, t.size);
+    t.filter = base_alloc(m->filter_lines * FILTER_LINE);
+    ck_assert_ptr_nonnull(t.filter);
+    memcpy(t.filter, m->arena + mem_filter_offset(m->size), m->filter_lines * FILTER_LINE);
     memcpy(t.path, m->path, sizeof t.path);
     return t;
 }
@@ -127,6 +130,7 @@ static struct moment moment_take(const struct mem_index *m)
 static void go_back(struct mem_index *m, const struct moment *t)
 {
     memcpy(m->arena, t->arena, t->size);
+    memcpy(m->arena + mem_filter_offset(m->size), t->filter, m->filter_lines * FILTER_LINE);
     memcpy(m->path, t->path, sizeof t->path);
 }
 
@@ -149,11 +153,13 @@ static void kill_at_every_mark(const struct splits *s, unsigned i)
             assert_ok(mem_insert(other, key, i + 1, s->entries[i]));
             ck_assert_uint_eq(mem_header(s->m)->splitting, 0);
             assert_ok(mem_get(s->m, key, i + 1, &hit));
+            ck_assert(mem_may_hold(s->m, key_hash(key)));
             assert_ok(mem_check(s->m));
         }
         mem_unref(other);
     }
     free(before.arena);
+    free(before.filter);
 }
 
 static void every_mark_of_every_split(enum order order)
