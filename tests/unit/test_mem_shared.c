@@ -83,7 +83,7 @@ START_TEST(damaged_header_is_no_index)
         write_at("000001.mem", &c, 1, at);
         ck_assert_int_eq(mem_open(kit_dirfd, seg, true, &mem), SHALE_NOTFOUND);
     }
-    static const uint64_t sizes[] = {0, 87, 4096, WAL_MIN_SIZE - 4096, WAL_MIN_SIZE + 4096};
+    static const uint64_t sizes[] = {0, 87, 4096, WAL_MIN_SIZE, WAL_MIN_SIZE + 2 * 4096};
     for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
         int fd = -1;
         assert_ok(mem_make(kit_dirfd, seg, 0600));

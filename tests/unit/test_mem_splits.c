@@ -134,6 +134,12 @@ static void go_back(struct mem_index *m, const struct moment *t)
     memcpy(m->path, t->path, sizeof t->path);
 }
 
+static void moment_free(struct moment *t)
+{
+    free(t->arena);
+    free(t->filter);
+}
+
 /* Inserts key i, killed at each mark in turn; after each kill another does it. */
 static void kill_at_every_mark(const struct splits *s, unsigned i)
 {
@@ -158,8 +164,7 @@ static void kill_at_every_mark(const struct splits *s, unsigned i)
         }
         mem_unref(other);
     }
-    free(before.arena);
-    free(before.filter);
+    moment_free(&before);
 }
 
 static void every_mark_of_every_split(enum order order)
@@ -183,7 +188,7 @@ static void every_mark_of_every_split(enum order order)
         splits += nodes >= 1;
         inner += nodes >= 2 && !grown;
         roots += grown;
-        free(before.arena);
+        moment_free(&before);
     }
     ck_assert_uint_ge(splits, SPLIT_KEYS / MEM_WIDTH);
     ck_assert_uint_ge(inner, 5);
