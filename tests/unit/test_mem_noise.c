@@ -1,4 +1,5 @@
 /* test_mem_noise.c - the memtable's file filled with noise, changed word by word, linked in circles. */
+#include "lib/slow.h"
 #include "logkit.h"
 
 #include "mem/arena.h"
@@ -98,7 +99,7 @@ START_TEST(h38_changed_words_in_the_arena_are_survived)
     unsigned char *good = base_alloc(m->size);
     ck_assert_ptr_nonnull(good);
     memcpy(good, m->arena, m->size);
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 300 / TEST_SLOW; round++) {
         memcpy(m->arena, good, m->size);
         for (unsigned i = 0; i < 1 + round % 40; i++) {
             uint64_t r = prng_next(&state), at = 64 + (r >> 16) % (size - 64) / 4 * 4;
@@ -143,7 +144,7 @@ START_TEST(noise_in_every_word_of_a_node_is_survived)
             ref = mem_next(mem_node_at(m, ref));
         }
         uint64_t size = level <= top ? sizeof(struct mem_node) : 72;
-        for (uint64_t at = 0; at < size; at += 4) {
+        for (uint64_t at = 0; at < size; at += 4 * TEST_SLOW) {
             unsigned char *word = m->arena + (uint64_t)ref * MEM_UNIT + at;
             const uint32_t values[] = {0,    1,   UINT32_MAX, get_u32(word) ^ (1u << at % 32),
                                        root, ref, leaf,       mem_next(mem_node_at(m, leaf))};

@@ -5,6 +5,7 @@
  * another opening of the file, which remembers nothing. (Other processes that are really killed, beside
  * readers: test_mem_shared.c.)
  */
+#include "lib/slow.h"
 #include "logkit.h"
 
 #include "mem/arena.h"
@@ -180,7 +181,8 @@ static void every_mark_of_every_split(enum order order)
         uint64_t nodes = (mem_header(s.m)->end - end) * MEM_UNIT / sizeof(struct mem_node);
         bool grown = mem_level(mem_node_at(s.m, mem_root(s.m))) != levels;
         /* every one that makes the tree higher or splits a node above the leaves; of the others some */
-        if (nodes >= 2 || (nodes == 1 && i % 64 == 0) || i < 40) {
+        if (grown || (nodes >= 2 && inner % TEST_SLOW == 0) || (nodes == 1 && i % (64 * TEST_SLOW) == 0) ||
+            i < 40 / TEST_SLOW) {
             go_back(s.m, &before);
             kill_at_every_mark(&s, i);
             most = marks_met > most ? marks_met : most;

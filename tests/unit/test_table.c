@@ -1,5 +1,6 @@
 /* test_table.c - tables: what was built is what is read, in every mode; cache, filter, files while they are
  * written. */
+#include "lib/slow.h"
 #include "unit/table_fixture.h"
 
 #include <signal.h>
@@ -114,7 +115,7 @@ static struct variant variant(int n)
 
 START_TEST(what_was_built_is_read)
 {
-    struct variant v = variant(_i);
+    struct variant v = variant(_i * TEST_SLOW);
     struct table_rows rows;
     struct table_iter it;
     table_rows_make(&rows, v.style, 300, (uint64_t)_i);
@@ -456,7 +457,7 @@ int main(int argc, char **argv)
     TCase *c = tcase_create("table");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, what_was_built_is_read, 0, VARIANTS);
+    tcase_add_loop_test(c, what_was_built_is_read, 0, VARIANTS / TEST_SLOW);
     tcase_add_test(c, iterator_turns_anywhere);
     tcase_add_loop_test(c, keys_and_values_at_their_limits, 0, 2);
     tcase_add_test(c, the_empty_key_alone_is_a_table);
