@@ -1,5 +1,5 @@
-/* slow.h - sanitizers make everything several times slower, and see in a part of many like cases what they can
- * see: such tests take one case in TEST_SLOW. */
+/* slow.h - sanitizers make everything several times slower, and see in a part of many like cases what they
+ * can see: such tests take one case in TEST_SLOW. */
 #ifndef TESTS_LIB_SLOW_H
 #define TESTS_LIB_SLOW_H
 
