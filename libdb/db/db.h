@@ -358,8 +358,8 @@ int db_stall(shale_db *db,
 /* The same by who found no room to rotate. *over (or NULL): it need not wait, since others with higher limits
  * go on. */
 int db_stall_rotation(shale_db *db, const struct os_wait *wait, bool *over);
-bool db_is_calm(
-    shale_db *db); /* by its own limits this handle has nothing to wait for, as far as it has looked */
+/* By its own limits this handle has nothing to wait for, as far as it has looked. */
+bool db_is_calm(shale_db *db);
 void db_delay(shale_db *db, uint64_t bytes); /* growing delays before a stall */
 void db_threads_begin(shale_db *db);         /* where they have not: from now on there is work for them */
 void db_threads_look(shale_db *db);          /* a commit was made: is there any? */

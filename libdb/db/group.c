@@ -40,7 +40,7 @@ struct group {
     unsigned durable;
     uint64_t bytes, end;
     enum write_blocked why; /* why the leader itself was not published */
-    unsigned max_sealed;
+    unsigned max_sealed;    /* its handle's, unless others go on beyond it */
     bool rotated;
 };
 

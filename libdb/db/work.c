@@ -10,7 +10,7 @@
  * does the work. There is no state in which everybody waits for nobody. Before a stall, growing delays, so
  * that there is no cliff. The limits are each handle's own: where others with higher ones go on writing
  * beside a stalled writer, level 0 may never sink below its limit, and its waiting serves nothing; then it
- * goes on after half a second.
+ * goes on after half a second, with each write anew.
  */
 #include "db/db.h"
 

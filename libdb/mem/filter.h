@@ -5,7 +5,7 @@
  * misses of the cache; the filter costs one. Its lines stand behind the arena, a 64th of the segment's size:
  * 16 bits a key where an entry takes 128 bytes of the log, fewer for smaller entries, never a wrong "no".
  *
- * [I-16] The bits of a key are set before anything else is done about it, and each time that it is inserted,
+ * [I-16] The bits of a key are set before its entry is put in, and each time that it is inserted,
  * whatever is there already: so a repair sets those that a killed writer did not come to. Who reads by a
  * sequence number that was published after the insert sees them.
  */

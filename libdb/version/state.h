@@ -98,8 +98,7 @@ struct state {
     /* under WRITE */
     BASE_ALIGNED(64) _Atomic uint64_t wal_end; /* LSN: its upper half names the active segment */
     _Atomic uint64_t visible_seq;
-    _Atomic uint64_t
-        calm_seq; /* of the last commit by a handle that had nothing to wait for, by its own limits */
+    _Atomic uint64_t calm_seq; /* of the last commit by a handle whose own limits let it write */
     BASE_ALIGNED(64) _Atomic uint64_t in_flight; /* LSN where a record is being appended; 0: none */
 
     /* sync: only grow, by compare-and-swap; panic the same */

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 enum { VICTIM, OTHER, HELPER, FRESH, AGENTS };
 enum { GROUPS = 6, OTHERS_GROUP = 3 };
@@ -421,6 +422,22 @@ START_TEST(others_go_on_wherever_one_stands)
 }
 END_TEST
 
+/* As one whose own thread met its point after the last answer. */
+START_TEST(who_is_dead_already_is_told_nothing)
+{
+    siginfo_t info;
+    agent_start(&victim, VICTIM);
+    agent_must(&victim, "open %s", dir);
+    agent_signal(&victim, SIGKILL);
+    ck_assert_int_eq(waitid(P_PID, (id_t)victim.pid, &info, WEXITED | WNOWAIT), 0);
+    how = HOW_KILL;
+    hit = false;
+    ck_assert(!say("del victim"));
+    ck_assert(hit);
+    ck_assert_int_eq(victim.pid, 0);
+}
+END_TEST
+
 START_TEST(every_point_was_reached)
 {
     unsigned missing = 0;
@@ -477,6 +494,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, test_times(300, 7200));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, others_go_on_wherever_one_stands, 0, (int)BASE_COUNT(scenarios));
+    tcase_add_test(t, who_is_dead_already_is_told_nothing);
     tcase_add_test(t, every_point_was_reached);
     suite_add_tcase(s, t);
     return s;

@@ -241,7 +241,7 @@ START_TEST(damaged_index_is_found)
 END_TEST
 
 /* A get would miss what an iterator shows. */
-START_TEST(damaged_filter_of_a_memtable_is_found)
+START_TEST(h38_damaged_filter_of_a_memtable_is_found)
 {
     fill_little();
     char name[NAME_MAX + 1];
@@ -319,7 +319,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, lost_file_is_named, 0, 4);
     tcase_add_test(t, it_goes_on_behind_the_first_damage);
     tcase_add_test(t, damaged_index_is_found);
-    tcase_add_test(t, damaged_filter_of_a_memtable_is_found);
+    tcase_add_test(t, h38_damaged_filter_of_a_memtable_is_found);
     tcase_add_test(t, it_can_be_cancelled_anywhere);
     tcase_add_test(t, it_finds_nothing_wrong_beside_writers);
     suite_add_tcase(s, t);

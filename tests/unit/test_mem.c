@@ -232,7 +232,7 @@ START_TEST(filter_knows_every_key_and_few_others)
 END_TEST
 
 /* A writer may be killed before it has set them all, and what it left is inserted again. */
-START_TEST(inserting_again_completes_the_filter)
+START_TEST(h13_inserting_again_completes_the_filter)
 {
     struct pair p = pair_make(WAL_MIN_SIZE, false);
     struct wal_view rec;
@@ -513,7 +513,7 @@ static Suite *make_suite(void)
                                      old_snapshot_looks_at_few_versions, inserting_again_changes_nothing,
                                      older_version_out_of_order_is_refused};
     const TTest *const filter[] = {filter_knows_every_key_and_few_others,
-                                   inserting_again_completes_the_filter};
+                                   h13_inserting_again_completes_the_filter};
     const TTest *const room[] = {promised_room_is_enough,
                                  promised_room_is_enough_where_all_nodes_are_full,
                                  room_is_promised_for_what_an_empty_index_is_made_for,
