@@ -94,6 +94,19 @@ static bool passed_by_me(const struct torture_worker *v, bool *late)
     return ordered && before && !overtaken && v->ticket == ticket && v->excused == 0;
 }
 
+/* Is it inside my lock, too? I may stand still between two looks: so first whether it is excused (a dead one
+ * is until its successor has cleared `inside`), and at the end whether it is still at the same lock, and at
+ * the same time of having one. */
+static bool is_in_too(const struct torture_worker *v, bool alone)
+{
+    bool excused = v->excused != 0;
+    uint64_t had = v->had;
+    bool mine = v->lock == hand->row->lock;
+    uint32_t inside = v->inside;
+    return !excused && mine && (inside == 2 || (inside != 0 && alone)) && v->lock == hand->row->lock &&
+           v->had == had;
+}
+
 static const char *look_around(bool alone)
 {
     for (unsigned i = 0; i < TORTURE_WORKERS; i++) {
@@ -101,8 +114,7 @@ static const char *look_around(bool alone)
         if (v == hand->row) {
             continue;
         }
-        uint32_t inside = v->lock == hand->row->lock ? v->inside : 0;
-        if (inside != 0 && (alone || inside == 2) && v->excused == 0) {
+        if (is_in_too(v, alone)) {
             return "two holders at once";
         }
         bool late = false;
