@@ -112,9 +112,9 @@ struct shale_db {
     _Atomic(struct state *) state; /* NULL: read-only and there is no usable one (yet) */
     struct state_row *row;         /* ours, or &own_row */
     struct state_row *own_row;
-    int row_index; /* -1: unlisted */
-    struct lockq *lockq;
-    struct lockq_slot *write_slot;
+    int row_index;       /* -1: unlisted */
+    struct lockq *lockq; /* with write_lock: once queue_ready is set, by the first write (lock.c) */
+    _Atomic bool queue_ready;
     struct cache *cache;
     struct table_counters table_counters;
     enum lockq_lent lent; /* WRITE is held by an ancestor: write under NESTED */
@@ -166,7 +166,8 @@ struct shale_db {
     pthread_mutex_t threads_mutex;
     pthread_t *threads;
     unsigned thread_count;
-    _Atomic uint32_t calls_alone; /* so many calls more are made before they start; 0: they have */
+    _Atomic uint32_t calls_alone; /* so many calls more are made before they start; 0: they have. Also
+                                     without threads: until then its row does not say all of who it is */
     _Atomic uint32_t stopping;
     pthread_mutex_t compact_mutex; /* who picks next */
     uint64_t compact_cursor[VERSION_LEVELS];
@@ -255,6 +256,7 @@ int db_check_entry(size_t keylen, const void *key, size_t vallen, const void *va
 
 /* ---- lock.c: WRITE, or NESTED under a lent WRITE ---- */
 
+unsigned db_lock_mode(unsigned mode); /* of lock files and queue/ */
 int db_write_lock(shale_db *db, const struct os_wait *wait,
                   enum lockq_how how); /* BUSY names the holder; INUSE */
 int db_write_busy(shale_db *db);       /* SHALE_BUSY with the text that names who holds WRITE */

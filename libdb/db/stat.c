@@ -190,6 +190,7 @@ int shale_who(shale_db *db, int (*fn)(void *ctx, const shale_peer *peer), void *
         return rc;
     }
     db_fold_counters(db);
+    state_row_tell(db->row);
     for (unsigned i = 0; i < STATE_ROWS; i++) {
         bool named = atomic_load_explicit(&db->state->rows[i].pid, memory_order_relaxed) != 0;
         if (named && (db->live_fd < 0 || row_is_live(db, i))) {

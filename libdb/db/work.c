@@ -444,7 +444,10 @@ void db_threads_begin(shale_db *db)
     }
     os_mutex_lock(&db->threads_mutex);
     if (atomic_exchange(&db->calls_alone, 0) != 0 && atomic_load(&db->stopping) == 0) {
-        threads_start(db);
+        state_row_tell(db->row);
+        if (db->options.threads != 0) {
+            threads_start(db);
+        }
     }
     os_mutex_unlock(&db->threads_mutex);
 }

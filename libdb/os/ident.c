@@ -69,18 +69,24 @@ static bool own_name(char *name, size_t cap)
     return os_proc_read("/proc/self/comm", name, cap);
 }
 
+void os_self_brief(struct os_identity *id)
+{
+    char line[64];
+    *id = (struct os_identity){.pid = getpid()};
+    if (own_name(line, sizeof line)) {
+        line[strcspn(line, "\n")] = '\0';
+        (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);
+    }
+}
+
 static void read_self(struct os_identity *id)
 {
     char line[1024];
     struct proc_stat mine;
-    *id = (struct os_identity){.pid = getpid()};
+    os_self_brief(id);
     id->pid_ns = own_pid_ns();
     if (os_proc_read("/proc/self/stat", line, sizeof line) && parse_stat(line, &mine)) {
         id->start_time = mine.start_time;
-    }
-    if (own_name(line, sizeof line)) {
-        line[strcspn(line, "\n")] = '\0';
-        (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);
     }
 }
 

@@ -282,7 +282,8 @@ static void fold_counters(struct state_counters *row, struct state_counters *tot
 void state_row_claim(struct state *s, unsigned row)
 {
     struct state_row *r = &s->rows[row];
-    const struct os_identity *self = os_self();
+    struct os_identity self;
+    os_self_brief(&self);
     fold_counters(&r->counters, &s->closed);
     os_mark(OS_MARK_SLOT);
     atomic_store_explicit(&r->view_epoch, 0, memory_order_relaxed);
@@ -291,13 +292,20 @@ void state_row_claim(struct state *s, unsigned row)
     atomic_store_explicit(&r->total, 0, memory_order_relaxed);
     memset(r->doing, 0, sizeof r->doing);
     memset(r->program, 0, sizeof r->program);
-    memcpy(r->program, self->program, strnlen(self->program, sizeof r->program - 1));
-    atomic_store_explicit(&r->pid_ns, self->pid_ns, memory_order_relaxed);
-    atomic_store_explicit(&r->start_time, self->start_time, memory_order_relaxed);
+    memcpy(r->program, self.program, strnlen(self.program, sizeof r->program - 1));
+    atomic_store_explicit(&r->pid_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&r->start_time, 0, memory_order_relaxed);
     atomic_store_explicit(&r->since, os_wall(), memory_order_relaxed);
     os_mark(OS_MARK_SLOT);
-    atomic_store_explicit(&r->pid, (uint64_t)self->pid, memory_order_release);
+    atomic_store_explicit(&r->pid, (uint64_t)self.pid, memory_order_release);
     os_mark(OS_MARK_SLOT);
+}
+
+void state_row_tell(struct state_row *r)
+{
+    const struct os_identity *self = os_self();
+    atomic_store_explicit(&r->pid_ns, self->pid_ns, memory_order_relaxed);
+    atomic_store_explicit(&r->start_time, self->start_time, memory_order_relaxed);
 }
 
 static void add_SUM(uint64_t *total, uint64_t value)

@@ -65,9 +65,10 @@ struct state_tuple {
 /* A read-write handle of any process. Believed only while its byte of LIVE is locked. */
 struct state_row {
     BASE_ALIGNED(64) _Atomic uint64_t pid;
-    _Atomic uint64_t pid_ns, start_time, since; /* since: CLOCK_REALTIME ns, for people */
-    _Atomic uint64_t view_epoch, view_since;    /* of the cached view; view_since: CLOCK_REALTIME ns */
-    _Atomic uint64_t done, total;               /* bytes of the work under way */
+    _Atomic uint64_t pid_ns, start_time;     /* 0 until the handle's second call or first write */
+    _Atomic uint64_t since;                  /* CLOCK_REALTIME ns, for people */
+    _Atomic uint64_t view_epoch, view_since; /* of the cached view; view_since: CLOCK_REALTIME ns */
+    _Atomic uint64_t done, total;            /* bytes of the work under way */
     char program[32];
     char doing[64]; /* text, always NUL-terminated within; may be read torn */
     struct state_counters counters;
@@ -198,9 +199,12 @@ void state_load_tuple(const struct state *s, struct state_view *out);
 /* [I-8]. Caller holds MANIFEST (or initialises). */
 void state_store_tuple(struct state *s, uint64_t manifest, uint64_t length, uint32_t oldest);
 
-/* Row i as a fresh owner: folds what the former owner left into `closed`, zeroes, fills in who we are. Caller
- * holds its byte of LIVE. */
+/* Row i as a fresh owner: folds what the former owner left into `closed`, zeroes, fills in pid and program.
+ * Caller holds its byte of LIVE. */
 void state_row_claim(struct state *s, unsigned row);
+/* Adds what has to be looked up in /proc: namespace and start time. Any thread of the owner, any number of
+ * times. */
+void state_row_tell(struct state_row *r);
 /* Sums (or maxes) rows and closed; bad indices cannot happen. */
 struct state_totals {
 #define X(name, kind, text) uint64_t name;
