@@ -19,6 +19,16 @@ the_quick_form_fills_in_every_row() {
     [ ! -e work/db ]
 }
 
+growth_is_told_with_every_figure() {
+    "$abs_top_srcdir/scripts/bench-growth" --peer lmdb --small 500 --large 5000 --huge 6000 --seconds 0.05 --work work --output growth.md >log
+    sed -n '/^| --- /,/^$/p' growth.md | sed '/^| --- /d; /^$/d' >rows
+    same 19 "$(wc -l <rows)"
+    same 0 "$(grep -cE '\|  *\||\| - \|' rows)"
+    same 15 "$(awk -F '|' 'NF == 8' rows | wc -l)"
+    same 0 "$(sed -n 's/^| keys missing or wrong | //p' rows | grep -c '[1-9]')"
+    [ ! -e work/db ]
+}
+
 # Medians, ratios and targets by hand.
 the_table_is_what_the_values_say() {
     sed -n '/^table() {/,/^}/p' "$abs_top_srcdir/scripts/bench" >table.sh
@@ -56,6 +66,7 @@ pictures_are_drawn() {
 }
 
 run_with jq the_quick_form_fills_in_every_row
+run_with jq growth_is_told_with_every_figure
 run the_table_is_what_the_values_say
 run_with gnuplot pictures_are_drawn
 finish
