@@ -142,6 +142,7 @@ struct shale_db {
     unsigned mem_count;
     struct mem_index *_Atomic garbage; /* given up, not freed yet; of any thread */
     _Atomic unsigned garbage_count;
+    _Atomic bool garbage_told; /* a maintenance thread knows of all of it */
 
     /* the write group, under group_mutex; the rest of this block under WRITE */
     pthread_mutex_t group_mutex;
@@ -151,6 +152,7 @@ struct shale_db {
     struct lockq_claim claim;
     struct db_keep keep;
     _Atomic uint64_t prepare_at;              /* LSN from which the next segment is due */
+    _Atomic uint64_t prepare_told;            /* LSN from which it is worth telling again */
     _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
     _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
     _Atomic uint64_t owed_lsn;                /* the end of this handle's last interval commit */

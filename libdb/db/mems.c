@@ -25,6 +25,7 @@ void db_mem_unref(shale_db *db, struct mem_index *mem)
     while (!atomic_compare_exchange_weak_explicit(&db->garbage, &mem->next, mem, memory_order_release,
                                                   memory_order_relaxed)) {
     }
+    atomic_store_explicit(&db->garbage_told, false, memory_order_release);
 }
 
 void db_mems_free(shale_db *db, bool gently)
@@ -49,8 +50,9 @@ void db_mems_free_soon(shale_db *db)
     }
     if (db->options.threads == 0) {
         db_mems_free(db, false);
-    } else {
-        db_wake_work(db);
+    } else if (!atomic_load_explicit(&db->garbage_told, memory_order_relaxed) &&
+               !atomic_exchange(&db->garbage_told, true)) {
+        db_wake_work(db); /* once: a thread that is busy looks before it sleeps */
     }
 }
 

@@ -16,6 +16,7 @@
 #include "db/write.h"
 
 #define SMALL_SEGMENT (1u << 20)
+#define TELL_STEP     (64u << 10)
 
 bool db_wants_sync(const shale_db *db, unsigned flags)
 {
@@ -213,6 +214,21 @@ int write_append(shale_db *db, struct slice payload, uint32_t count, bool throug
 
 /* ---- WRITE is released ---- */
 
+/* The next segment is due, and somebody who sleeps may make it: said again from time to time, for whoever is
+ * at it may die; not by each commit, which would keep the idle threads of all processes busy. */
+static bool prepare_to_tell(shale_db *db)
+{
+    if (BASE_LIKELY(!db_prepare_due(db))) {
+        return false;
+    }
+    uint64_t end = atomic_load_explicit(&db->state->wal_end, memory_order_relaxed);
+    if (end < atomic_load_explicit(&db->prepare_told, memory_order_relaxed)) {
+        return false;
+    }
+    atomic_store_explicit(&db->prepare_told, end + TELL_STEP, memory_order_relaxed);
+    return true;
+}
+
 void write_published(shale_db *db, uint64_t bytes, unsigned durable, bool rotated)
 {
     struct state *s = db->state;
@@ -225,7 +241,7 @@ void write_published(shale_db *db, uint64_t bytes, unsigned durable, bool rotate
     if (atomic_load_explicit(&s->change_asleep, memory_order_relaxed) != 0) {
         state_wake(&s->change, &s->change_asleep);
     }
-    if (rotated || db_prepare_due(db)) {
+    if (rotated || prepare_to_tell(db)) {
         db_wake_work(db);
     }
     db_keep_start_due(db);
