@@ -113,8 +113,9 @@ struct shale_db {
     struct state_row *row;         /* ours, or &own_row */
     struct state_row *own_row;
     int row_index;       /* -1: unlisted */
-    struct lockq *lockq; /* with write_lock: once queue_ready is set, by the first write (lock.c) */
-    _Atomic bool queue_ready;
+    _Atomic bool told_self; /* row says all of who we are */
+    struct lockq *lockq;
+    struct lockq_slot *write_slot;
     struct cache *cache;
     struct table_counters table_counters;
     enum lockq_lent lent; /* WRITE is held by an ancestor: write under NESTED */
@@ -258,7 +259,6 @@ int db_check_entry(size_t keylen, const void *key, size_t vallen, const void *va
 
 /* ---- lock.c: WRITE, or NESTED under a lent WRITE ---- */
 
-unsigned db_lock_mode(unsigned mode); /* of lock files and queue/ */
 int db_write_lock(shale_db *db, const struct os_wait *wait,
                   enum lockq_how how); /* BUSY names the holder; INUSE */
 int db_write_busy(shale_db *db);       /* SHALE_BUSY with the text that names who holds WRITE */

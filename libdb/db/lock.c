@@ -47,40 +47,6 @@ static int take_nested(shale_db *db, const struct os_wait *wait)
     return rc;
 }
 
-/* A read lock through a read-only descriptor would stop writers: lock files are readable only where they are
- * writable. */
-unsigned db_lock_mode(unsigned mode)
-{
-    return mode & ~(((~mode & 0222u) << 1));
-}
-
-/* The queue is opened by the first who needs it: whoever opens a database, reads a key and closes it again
- * has a tenth less to do. */
-static int open_queue(shale_db *db)
-{
-    int rc = SHALE_OK;
-    if (BASE_LIKELY(atomic_load_explicit(&db->queue_ready, memory_order_acquire))) {
-        return rc;
-    }
-    os_mutex_lock(&db->threads_mutex);
-    if (db->lockq == NULL) {
-        rc = lockq_open(db->dirfd, db->path, db_lock_mode(db->options.mode), &db->lockq);
-    }
-    if (rc == SHALE_OK && !atomic_load_explicit(&db->queue_ready, memory_order_relaxed)) {
-        db->write_lock = (struct lockq_lock){.slot = lockq_slot(db->lockq, NULL),
-                                             .fd = db->roles.fd,
-                                             .start = OS_BYTE_WRITE,
-                                             .length = 2,
-                                             .exclusive = true,
-                                             .turn_ns = 250000,
-                                             .owner = db->owner};
-        state_row_tell(db->row);
-        atomic_store_explicit(&db->queue_ready, true, memory_order_release);
-    }
-    os_mutex_unlock(&db->threads_mutex);
-    return rc;
-}
-
 static int take_in_turn(shale_db *db, const struct os_wait *wait, enum lockq_how how)
 {
     int rc = lockq_take(db->lockq, &db->write_lock, how, wait, &db->claim);
@@ -100,21 +66,23 @@ static int take_in_turn(shale_db *db, const struct os_wait *wait, enum lockq_how
  * at through a descriptor that holds nothing, else our own lock could not be seen. */
 int db_write_busy(shale_db *db)
 {
-    int rc = open_queue(db);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
     struct lockq_lock seen = db->write_lock;
     seen.fd = db->fresh_fd;
     return lockq_busy(db->lockq, &seen);
 }
 
+/* Looked up now, and not by a holder with the lock in its hand. */
+static void know_self(shale_db *db)
+{
+    if (BASE_UNLIKELY(!atomic_load_explicit(&db->told_self, memory_order_relaxed))) {
+        state_row_tell(db->row);
+        atomic_store_explicit(&db->told_self, true, memory_order_relaxed);
+    }
+}
+
 int db_write_lock(shale_db *db, const struct os_wait *wait, enum lockq_how how)
 {
-    int rc = open_queue(db);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
+    know_self(db);
     if (lockq_thread_holds(db->lock_dev, db->lock_ino)) {
         return err_set(
             SHALE_INUSE,
@@ -129,7 +97,7 @@ int db_write_lock(shale_db *db, const struct os_wait *wait, enum lockq_how how)
             db->path);
     }
     enum os_role role = write_role(db);
-    rc = os_role_claim(&db->roles, role, wait);
+    int rc = os_role_claim(&db->roles, role, wait);
     if (rc != SHALE_OK) {
         return rc == SHALE_BUSY ? db_write_busy(db) : rc;
     }
@@ -177,7 +145,7 @@ void db_write_unlock_keeping(shale_db *db)
 
 void db_write_end_turn(shale_db *db)
 {
-    if (db->lent != LOCKQ_LENT_WRITE && atomic_load_explicit(&db->queue_ready, memory_order_acquire)) {
+    if (db->lent != LOCKQ_LENT_WRITE && db->lockq != NULL) {
         db_keep_end(db);
         lockq_end_turn(db->lockq, &db->write_lock);
     }

@@ -93,6 +93,13 @@ static void handle_unlink(shale_db *db)
 
 /* ---- pieces ---- */
 
+/* A read lock through a read-only descriptor would stop writers: lock files are readable only where they are
+ * writable. */
+static unsigned lock_mode(unsigned mode)
+{
+    return mode & ~(((~mode & 0222u) << 1));
+}
+
 static int handle_create(const char *dir, const shale_options *options, shale_db **out)
 {
     shale_db *db = base_calloc(1, sizeof *db);
@@ -176,7 +183,7 @@ static bool seems_present(const shale_db *db)
 
 static int open_lock_files(shale_db *db)
 {
-    unsigned mode = db_lock_mode(db->options.mode);
+    unsigned mode = lock_mode(db->options.mode);
     int fd = -1;
     struct stat st;
     int rc = os_open(db->dirfd, "LOCK", O_RDWR | O_CREAT, mode, &fd);
@@ -354,6 +361,18 @@ static int check_version(shale_db *db, const struct version *v)
 
 /* ---- open ---- */
 
+static void set_write_lock(shale_db *db)
+{
+    db->write_slot = lockq_slot(db->lockq, NULL);
+    db->write_lock = (struct lockq_lock){.slot = db->write_slot,
+                                         .fd = db->roles.fd,
+                                         .start = OS_BYTE_WRITE,
+                                         .length = 2,
+                                         .exclusive = true,
+                                         .turn_ns = 250000,
+                                         .owner = db->owner};
+}
+
 static int open_writable(shale_db *db)
 {
     struct os_wait wait = db_wait(db);
@@ -364,9 +383,13 @@ static int open_writable(shale_db *db)
     if (rc == SHALE_OK) {
         rc = lockq_find_lent(db->fresh_fd, db->options.lock_fd, &db->lent, &db->lent_fd);
     }
+    if (rc == SHALE_OK) {
+        rc = lockq_open(db->dirfd, db->path, lock_mode(db->options.mode), &db->lockq);
+    }
     if (rc != SHALE_OK) {
         return rc;
     }
+    set_write_lock(db);
     rc = os_role_lock(&db->roles, OS_ROLE_OPEN, &wait, NULL);
     if (rc != SHALE_OK) {
         return err_wrap(rc, "%s: another process is opening or recovering it", db->path);

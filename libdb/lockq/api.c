@@ -97,6 +97,7 @@ int shale_lockq_open(const char *dir, unsigned mode, shale_lockq **out)
         rc = os_stat(q->fresh, &q->lock_file);
     }
     if (rc == SHALE_OK) {
+        (void)os_self(); /* looked up now, and not by a holder with the lock in its hand */
         rc = lockq_open(q->dirfd, dir, mode, &q->queue);
     }
     if (rc != SHALE_OK) {

@@ -36,7 +36,6 @@ int lockq_open(int dirfd, const char *path, unsigned mode, struct lockq **out)
     q->probe = -1;
     q->wall_offset = (int64_t)os_wall() - os_now();
     os_random(&q->token, sizeof q->token);
-    (void)os_self(); /* read now, not by the first holder with the lock in its hand */
     q->path = base_strdup(path);
     if (q->path == NULL) {
         free(q);

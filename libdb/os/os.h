@@ -313,8 +313,8 @@ struct os_identity {
     char program[32];    /* /proc/self/comm, cut */
 };
 const struct os_identity *os_self(void); /* cached; read again in a forked child */
-/* Pid and program alone, which cost no look into /proc: a tenth of opening a database, reading a key and
- * closing it again. */
+/* Pid and program alone: on the first thread without a look into /proc, which is a sixth of opening a
+ * database, reading a key and closing it again. */
 void os_self_brief(struct os_identity *id);
 /* The 16 bytes of the boot id; zeros when unknown. */
 void os_boot_id(unsigned char id[16]);

@@ -21,7 +21,6 @@ static void setup(void)
     dir = scratch_dir("pids");
     board = proc_board();
     db = open_small(dir);
-    put(db, "first", "opens the queue");
 }
 
 static void teardown(void)
@@ -100,7 +99,7 @@ START_TEST(h8_whoever_has_a_dead_ones_pid_holds_nothing)
     agent_must(&a, "txn begin");
     agent_must(&a, "txn put k a");
     agent_tell(&b, "put k b");
-    while (agent_wait(&b, 50) == NULL && atomic_load(&db->write_lock.slot->next) == 0) {
+    while (agent_wait(&b, 50) == NULL && atomic_load(&db->write_slot->next) == 0) {
     }
     os_nap(50000000); /* so that it describes itself in the queue's metadata */
     pid_t pids[] = {a.pid, b.pid};
@@ -120,7 +119,7 @@ END_TEST
 /* Tells the holder's process by its record. */
 static void forge_record(int64_t pid, uint64_t start_time)
 {
-    struct lockq_record *r = &db->write_lock.slot->record[0];
+    struct lockq_record *r = &db->write_slot->record[0];
     atomic_store(&r->pid, (uint64_t)pid);
     atomic_store(&r->start_time, start_time);
 }
@@ -175,7 +174,7 @@ END_TEST
 START_TEST(h8_a_record_of_a_living_process_does_not_hold)
 {
     forge_record(getppid(), start_time_of(getppid()));
-    atomic_store(&db->write_lock.slot->record[0].number, 77);
+    atomic_store(&db->write_slot->record[0].number, 77);
     assert_alone();
     assert_ok(shale_put(db, "k", 1, "v", 1, SHALE_NOWAIT));
     /* the same for a row of STATE: the pid is alive, and the row's byte is nobody's */
