@@ -112,7 +112,7 @@ struct shale_db {
     _Atomic(struct state *) state; /* NULL: read-only and there is no usable one (yet) */
     struct state_row *row;         /* ours, or &own_row */
     struct state_row *own_row;
-    int row_index;       /* -1: unlisted */
+    int row_index;          /* -1: unlisted */
     _Atomic bool told_self; /* row says all of who we are */
     struct lockq *lockq;
     struct lockq_slot *write_slot;

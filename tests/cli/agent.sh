@@ -213,6 +213,12 @@ what_a_store_cannot_do_is_said() {
     [ ! -e db ]
 }
 
+# Of a database that is not there yet: since the run began, and not since the machine did.
+device_bytes_are_the_runs_own() {
+    agent fillrandom new --driver lmdb --keys 1000 --device --json >run.json
+    same true "$(get '.device_bytes < 1e9' run.json)"
+}
+
 usage_and_missing_directory() {
     status 64 agent
     status 64 agent fill
@@ -239,5 +245,6 @@ run_with jq who_does_not_wait_asks_again
 run_with jq every_driver_keeps_what_it_is_given
 run_with pgrep a_worker_that_dies_ends_the_run
 run what_a_store_cannot_do_is_said
+run_with jq device_bytes_are_the_runs_own
 run usage_and_missing_directory
 finish
