@@ -134,6 +134,12 @@ static inline uint64_t key_head(struct slice key)
     return __builtin_bswap64(v);
 }
 
+/* The same of the bytes behind those. */
+static inline uint64_t key_second_head(struct slice key)
+{
+    return key.size > 8 ? key_head((struct slice){key.data + 8, key.size - 8}) : 0;
+}
+
 /* LEB128. put: at most 10 (u64) or 5 (u32) bytes, returns the end. get: NULL where the bytes end early or
  * overflow. */
 #define VARINT32_MAX 5

@@ -2,8 +2,8 @@
  *
  * Children are runs, newest first: memtables, L0 tables, levels (tables that follow each other). Each child
  * holds a key at most once; where several hold it, the newest child's entry wins and the others' are passed
- * over. The children stand in a binary heap by (key, age); a key's first 8 bytes are kept as an integer, so
- * most comparisons touch no key bytes.
+ * over. The children stand in a binary heap by (key, age); a key's first 16 bytes are kept as two integers,
+ * so most comparisons touch no key bytes.
  *
  * Before the winner moves on, the children that stand at the same key are moved: they are the next in the
  * heap. Turning round repositions every child at the current key: rare, and simpler than keeping both
@@ -25,8 +25,8 @@ struct level_run {
 
 struct child {
     enum child_kind kind;
-    unsigned age;  /* 0: the newest */
-    uint64_t head; /* of entry.key */
+    unsigned age;     /* 0: the newest */
+    uint64_t head[2]; /* of entry.key */
     struct db_entry entry;
     union {
         struct mem_iter mem;
@@ -203,7 +203,8 @@ BASE_INLINE int child_move(struct db_merge *m, struct child *c, enum move move, 
         rc = move_foreign(&c->run.foreign, move, key, &c->entry);
     }
     if (rc == SHALE_OK) {
-        c->head = key_head(c->entry.key);
+        c->head[0] = key_head(c->entry.key);
+        c->head[1] = key_second_head(c->entry.key);
     }
     return rc;
 }
@@ -212,8 +213,15 @@ BASE_INLINE int child_move(struct db_merge *m, struct child *c, enum move move, 
 
 static int compare_keys(const struct child *a, const struct child *b)
 {
-    if (a->head != b->head) {
-        return a->head < b->head ? -1 : 1;
+    if (a->head[0] != b->head[0]) {
+        return a->head[0] < b->head[0] ? -1 : 1;
+    }
+    if (a->head[1] != b->head[1]) {
+        return a->head[1] < b->head[1] ? -1 : 1;
+    }
+    size_t of_a = a->entry.key.size, of_b = b->entry.key.size;
+    if (of_a <= sizeof a->head && of_b <= sizeof b->head) { /* alike, but for zeros at the end */
+        return (of_a > of_b) - (of_a < of_b);
     }
     return slice_compare(a->entry.key, b->entry.key);
 }
@@ -312,7 +320,7 @@ BASE_INLINE int step(struct db_merge *m, enum move move)
     struct child *w = m->heap[0];
     while (m->live > 1) {
         unsigned i = m->live > 2 && before(m, m->heap[2], m->heap[1]) ? 2 : 1;
-        if (m->heap[i]->head != w->head || compare_keys(m->heap[i], w) != 0) {
+        if (compare_keys(m->heap[i], w) != 0) {
             return step_winner(m, move, i);
         }
         int rc = settle(m, i, child_move(m, m->heap[i], move, (struct slice){0}));

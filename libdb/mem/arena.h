@@ -102,8 +102,7 @@ struct mem_key {
 
 static inline struct mem_key mem_key_make(struct slice key)
 {
-    struct slice rest = key.size > 8 ? slice_make(key.data + 8, key.size - 8) : slice_make(NULL, 0);
-    return (struct mem_key){{key_head(key), key_head(rest)}, key};
+    return (struct mem_key){{key_head(key), key_second_head(key)}, key};
 }
 
 static inline struct mem_header *mem_header(const struct mem_index *m)

@@ -182,6 +182,48 @@ START_TEST(order_survives_reopening_without_shared_state)
 }
 END_TEST
 
+/* Keys of zeros alone, of 1 to 40 bytes: whatever is compared of them in pieces is alike; the shorter comes
+ * first. Neighbours lie in different tables, and each key in two of them. */
+START_TEST(keys_that_differ_only_in_zeros_at_their_end)
+{
+    enum { LENGTHS = 40, TABLES = 4 };
+    static const char zeros[LENGTHS];
+    shale_iter *it = NULL;
+    size_t size;
+    for (int table = 0; table < TABLES; table++) {
+        for (size_t n = 1; n <= LENGTHS; n++) {
+            if (n % TABLES == (size_t)table || (n + 1) % TABLES == (size_t)table) {
+                assert_ok(shale_put(db, zeros, n, &table, sizeof table, 0));
+            }
+        }
+        if (table < TABLES - 1) {
+            assert_ok(shale_flush(db));
+        }
+    }
+    assert_ok(shale_iter_create(db, NULL, NULL, &it));
+    assert_ok(shale_iter_first(it));
+    for (size_t n = 1; n <= LENGTHS; n++) {
+        size_t newest = n % TABLES > (n + 1) % TABLES ? n % TABLES : (n + 1) % TABLES;
+        (void)shale_iter_key(it, &size);
+        ck_assert_uint_eq(size, n);
+        ck_assert_int_eq(*(const char *)shale_iter_value(it, &size), (int)newest);
+        assert_status(shale_iter_next(it), n < LENGTHS ? SHALE_OK : SHALE_NOTFOUND);
+    }
+    assert_ok(shale_iter_last(it));
+    for (size_t n = LENGTHS; n >= 1; n--) {
+        (void)shale_iter_key(it, &size);
+        ck_assert_uint_eq(size, n);
+        assert_status(shale_iter_prev(it), n > 1 ? SHALE_OK : SHALE_NOTFOUND);
+    }
+    for (size_t n = 1; n <= LENGTHS; n++) {
+        assert_ok(shale_iter_seek(it, zeros, n));
+        (void)shale_iter_key(it, &size);
+        ck_assert_uint_eq(size, n);
+    }
+    shale_iter_destroy(it);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_order");
@@ -190,6 +232,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, newest_layer_decides_in_every_combination);
     tcase_add_test(t, order_survives_reopening_without_shared_state);
+    tcase_add_test(t, keys_that_differ_only_in_zeros_at_their_end);
     suite_add_tcase(s, t);
     return s;
 }
