@@ -181,6 +181,7 @@ void db_keep_stop(shale_db *db)
     if (!k->running) {
         return;
     }
+    db_keep_end(db); /* whoever waits need not wait for our thread to end, too */
     atomic_store(&k->stopping, true);
     atomic_store(&k->asleep, 0);
     os_wake(&k->asleep, 1);
