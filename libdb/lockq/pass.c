@@ -2,7 +2,7 @@
  *
  * A stopped process keeps its ticket, and nothing tells it from a slow one but that it does not answer:
  *
- *   the lock could be had, and nobody had it for 25 ms   somebody before me does not take it
+ *   the lock could be had, and nobody had it for 10 ms   somebody before me does not take it
  *   asked = round + 1, all before me are woken           who runs notes its number in `answered`, if lower
  *   30 ms later: skip_below = the lowest answer - 1      all before that one are passed in one step, and
  *                                                        that one (me, if nobody answered) is the head
@@ -18,7 +18,7 @@
  * time both take the later round's answers. Noise in these words can make somebody lose its place. */
 #include "lockq/waiter.h"
 
-#define IDLE_NS     25000000 /* free and unused so long: somebody before me may be stopped */
+#define IDLE_NS     10000000 /* free and unused so long: somebody before me may be stopped */
 #define IDLE_MAX_NS 2000000000
 #define ANSWER_NS   30000000
 
