@@ -69,10 +69,15 @@ static bool own_name(char *name, size_t cap)
     return os_proc_read("/proc/self/comm", name, cap);
 }
 
+int64_t os_pid(void)
+{
+    return getpid();
+}
+
 void os_self_brief(struct os_identity *id)
 {
     char line[64];
-    *id = (struct os_identity){.pid = getpid()};
+    *id = (struct os_identity){.pid = os_pid()};
     if (own_name(line, sizeof line)) {
         line[strcspn(line, "\n")] = '\0';
         (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);

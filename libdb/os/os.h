@@ -313,6 +313,7 @@ struct os_identity {
     char program[32];    /* /proc/self/comm, cut */
 };
 const struct os_identity *os_self(void); /* cached; read again in a forked child */
+int64_t os_pid(void);                    /* as os_self()->pid, and never cached */
 /* Pid and program alone: on the first thread without a look into /proc, which is a sixth of opening a
  * database, reading a key and closing it again. */
 void os_self_brief(struct os_identity *id);

@@ -43,7 +43,7 @@ uint64_t cache_table_id(void)
 
 bool cache_usable(const struct cache *cache)
 {
-    return cache->pid == getpid();
+    return cache->pid == os_pid();
 }
 
 /* ---- blocks ---- */
@@ -252,7 +252,7 @@ static struct cache *cache_make(struct cache *older)
         return NULL;
     }
     memset(c, 0, sizeof *c);
-    c->pid = getpid();
+    c->pid = os_pid();
     c->older = older;
     os_mutex_init(&c->mutex);
     for (size_t i = 0; i < CACHE_SHARDS; i++) {

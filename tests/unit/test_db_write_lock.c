@@ -205,6 +205,43 @@ START_TEST(what_was_given_up_wakes_the_idle_once)
 }
 END_TEST
 
+static shale_db *closing;
+static unsigned freed_first, freed_later;
+
+static void see_unlock(enum os_mark mark)
+{
+    if (mark == OS_MARK_UNLOCK && pthread_equal(pthread_self(), main_thread)) {
+        if (atomic_load(&closing->keep.stopping)) {
+            freed_later++;
+        } else {
+            freed_first++;
+        }
+    }
+}
+
+/* A handle that keeps the lock between its commits and is closed gives it up before it waits for any thread
+ * of its own: those may have to wait for a processor. */
+START_TEST(who_closes_gives_the_kept_lock_up_first)
+{
+    shale_options o = small_options();
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s-closed", dir);
+    main_thread = pthread_self();
+    o.threads = 1;
+    for (int round = 0; round < 50 && freed_first + freed_later == 0; round++) {
+        closing = open_with(path, &o);
+        for (int i = 0; i < 20000 && !atomic_load(&closing->keep.kept); i++) {
+            put(closing, "k", "v");
+        }
+        os_mark_hook = see_unlock; /* the keeper may be faster: then again */
+        assert_ok(shale_close(closing));
+        os_mark_hook = NULL;
+    }
+    ck_assert_uint_gt(freed_first, 0);
+    ck_assert_uint_eq(freed_later, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_write_lock");
@@ -220,6 +257,7 @@ static Suite *suite(void)
     tcase_add_test(t, what_was_replaced_is_given_back_by_a_maintenance_thread);
     tcase_add_test(t, a_segment_that_is_due_wakes_the_idle_a_few_times);
     tcase_add_test(t, what_was_given_up_wakes_the_idle_once);
+    tcase_add_test(t, who_closes_gives_the_kept_lock_up_first);
     suite_add_tcase(s, t);
     return s;
 }
