@@ -101,7 +101,7 @@ START_TEST(neither_once_nor_backoff_passes_a_live_ticket)
     ck_assert(agent_parked(&agent[1], PATIENCE_MS));
     agent_must(&agent[0], "free");
     ck_assert_ptr_nonnull(strstr(agent_ask(&agent[2], "take job once"), "is waited for by others"));
-    ck_assert_ptr_nonnull(strstr(agent_ask(&agent[2], "take job backoff ms=50"), "SHALE_BUSY"));
+    ck_assert_ptr_nonnull(strstr(agent_ask(&agent[2], "take job backoff ms=20"), "SHALE_BUSY"));
     agent_unpark(&agent[1]);
     agent_done(&agent[1]);
     agent_must(&agent[1], "free");
@@ -459,7 +459,7 @@ START_TEST(h6_a_forked_child_keeps_no_ticket)
     pid_t child = (pid_t)atoi(agent_must(&agent[0], "fork-child"));
     ck_assert_ptr_nonnull(strstr(agent_ask(&agent[1], "take job once"), "SHALE_BUSY"));
     agent_kill(&agent[0]);
-    agent_must(&agent[1], "take job ms=50"); /* too short to pass a live one */
+    agent_must(&agent[1], "take job ms=20"); /* too short to pass a live one */
     kill(child, SIGKILL);
     agent_quit(&agent[1]);
 }

@@ -71,7 +71,7 @@ END_TEST
 START_TEST(neither_trying_once_nor_trying_again_passes_a_waiting_writer)
 {
     agent_must(&agent[1], "open %s wait=none", dir);
-    agent_must(&agent[2], "open %s wait=backoff timeout_ms=40", dir);
+    agent_must(&agent[2], "open %s wait=backoff timeout_ms=20", dir);
     agent_must(&agent[3], "open %s", dir);
     agent_must(&agent[0], "txn begin");
     agent_must(&agent[3], "park-at QUEUE 2");

@@ -154,8 +154,8 @@ START_TEST(a_newcomer_never_passes_a_live_ticket)
     ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_BUSY);
     assert_told("is waited for by others");
     ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 0), SHALE_BUSY);
-    ck_assert_int_eq(take(&b, LOCKQ_BACKOFF, 40), SHALE_BUSY); /* before anybody counts as stopped */
-    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 40), SHALE_BUSY);
+    ck_assert_int_eq(take(&b, LOCKQ_BACKOFF, 20), SHALE_BUSY); /* before anybody counts as stopped */
+    ck_assert_int_eq(take(&b, LOCKQ_QUEUE, 20), SHALE_BUSY);
     leave(&a, t, n);
     ck_assert_int_eq(take(&b, LOCKQ_ONCE, -1), SHALE_OK);
     give(&b);
