@@ -162,6 +162,7 @@ struct board_lane {
 struct board {
     _Atomic uint64_t inserted; /* keys behind those that were there */
     _Atomic uint64_t reading;  /* lanes that still read, where one writes until they are done */
+    _Atomic uint64_t through;  /* processes whose lanes have ended */
     _Atomic bool stop;         /* one has failed: nobody needs the rest */
     struct board_lane lanes[];
 };

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #define SCAN_STRETCH 1024
+#define LEAVE_NS     1000000000
 
 int64_t lane_note(struct lane *l, enum side side, int64_t since, uint64_t n)
 {
@@ -308,6 +309,18 @@ static void run_lanes(struct lane *lanes, unsigned n, struct result *r)
     }
 }
 
+/* Those that run for a time leave together: what closing costs is no part of anybody's operations. Not longer
+ * than a while: one may have been killed. */
+static void wait_for_others(const struct job *job, struct board *board)
+{
+    int64_t until = os_now() + LEAVE_NS;
+    atomic_fetch_add_explicit(&board->through, 1, memory_order_relaxed);
+    while (job->seconds > 0 && atomic_load_explicit(&board->through, memory_order_relaxed) < job->processes &&
+           !atomic_load_explicit(&board->stop, memory_order_relaxed) && os_now() < until) {
+        os_nap(1000000);
+    }
+}
+
 static int open_lanes(const struct job *job, struct lane *lanes, void **db)
 {
     const struct driver_config config = {job->dir, strcmp(job->sync, "commit") == 0, job->options};
@@ -372,6 +385,7 @@ int workload_run(const struct job *job, struct result *r)
         result_error(r, status, "open");
     } else if (wait_for_start(r)) {
         run_lanes(lanes, job->threads, r);
+        wait_for_others(job, lanes[0].board);
     }
     close_lanes(job, lanes, db, r);
     free(lanes);

@@ -13,6 +13,10 @@
 #define RANGE_NAP_MAX_NS 2000000
 #define WISH_NS          UINT64_C(20000000) /* ten naps */
 #define CHECK_EVERY      1024               /* entries between looks at progress and cancelling */
+/* A unit of a range compacted by hand: more at a time means fewer tables of the level below that two units
+ * rewrite, and more space that is needed meanwhile. */
+#define RANGE_TABLES 16
+#define ALL_TABLES   64 /* as much may be merged in one go, while L0 can't be compacted for writers */
 
 struct output {
     shale_db *db;
@@ -25,6 +29,7 @@ struct output {
     uint32_t grandparent;           /* table of level to + 1 that the keys have reached */
     uint64_t grandparent_bytes;     /* overlapped by the current output */
     uint64_t read, written, entries;
+    bool flush_failed;
 };
 
 /* ---- cutting ---- */
@@ -94,6 +99,22 @@ static bool lies_below(struct output *o, struct slice key)
     return false;
 }
 
+/* A compaction takes seconds, in which writers fill one memtable after the other. Where they have to wait for
+ * a flush it is theirs to do, a quarter of a second each time; so it is done in between. */
+static void flush_between(struct output *o)
+{
+    struct state_view tuple;
+    uint64_t bytes;
+    state_load_tuple(o->db->state, &tuple);
+    if (o->flush_failed || (tuple.oldest == db_active(o->db->state) && !db_prepare_due(o->db))) {
+        return;
+    }
+    int rc = db_work_one(o->db, SHALE_WORK_FLUSH, &bytes);
+    o->flush_failed =
+        rc != SHALE_OK && rc != SHALE_NOTFOUND && rc != SHALE_BUSY; /* who needs it will be told */
+    db_doing(o->db, "compacting L%u to L%u", o->c->from, o->c->to);
+}
+
 static int look_up(struct output *o)
 {
     struct compaction *c = o->c;
@@ -103,6 +124,7 @@ static int look_up(struct output *o)
     if (atomic_load_explicit(&o->db->stopping, memory_order_relaxed) != 0) {
         return err_set(SHALE_CANCELLED, "%s: compaction cancelled: the handle is being closed", o->db->path);
     }
+    flush_between(o);
     if (c->progress != NULL &&
         c->progress(c->progress_ctx, c->progress_before + done, c->progress_total) != 0) {
         return err_set(SHALE_CANCELLED, "%s: compaction cancelled", o->db->path);
@@ -162,6 +184,11 @@ static int remove_inputs(const struct compaction *c, struct version_edit *e)
     for (uint32_t i = 0; rc == SHALE_OK && i < c->upper_count; i++) {
         rc = version_edit_remove(e, c->from, c->upper[i]->info.number);
     }
+    for (unsigned l = c->from + 1; c->between != NULL && l < c->to; l++) {
+        for (uint32_t i = 0; rc == SHALE_OK && i < c->between->level[l].count; i++) {
+            rc = version_edit_remove(e, l, c->between->level[l].tables[i]->info.number);
+        }
+    }
     for (uint32_t i = 0; rc == SHALE_OK && i < c->lower_count; i++) {
         rc = version_edit_remove(e, c->to, c->lower[i]->info.number);
     }
@@ -180,15 +207,16 @@ static int copy_info(const struct table_info *from, struct table_info *to)
 uint64_t db_pack_above = 0; /* tests are small, and are to meet packed blocks */
 #endif
 
-/* Are blocks to be packed in the tables that c makes of v? As long as keys and values are less than a quarter
- * of the machine's memory they stay raw: then the page cache holds all of them, once for all processes, and a
- * reader uses them where they lie, instead of unpacking its own copy of each. doc/decisions/0013 */
+/* Are blocks to be packed in the tables that c makes of v? As long as keys and values are less than a
+ * sixteenth of the machine's memory they stay raw: then the page cache holds all of them, once for all
+ * processes, and a reader uses them where they lie, instead of unpacking its own copy of each.
+ * doc/decisions/0013 */
 static bool packs(const shale_db *db, const struct version *v, const struct compaction *c)
 {
 #ifdef SHALE_DEBUG
     uint64_t above = db_pack_above;
 #else
-    uint64_t above = os_memory_bytes() / 4;
+    uint64_t above = os_memory_bytes() / 16;
 #endif
     uint64_t bytes = 0;
     for (unsigned l = 0; l < VERSION_LEVELS; l++) {
@@ -203,7 +231,8 @@ static bool packs(const shale_db *db, const struct version *v, const struct comp
 static bool is_trivial(const shale_db *db, const struct version *v, const struct compaction *c)
 {
     bool changes_form = c->from < 2 && packs(db, v, c);
-    return c->upper_count == 1 && c->lower_count == 0 && !changes_form && c->upper[0]->info.deletes == 0;
+    return c->upper_count == 1 && c->lower_count == 0 && c->between == NULL && !changes_form &&
+           c->upper[0]->info.deletes == 0;
 }
 
 static int move_table(shale_db *db, const struct compaction *c, struct version_edit *e)
@@ -227,7 +256,7 @@ static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction 
                                              .bloom_bits = db->options.bloom_bits,
                                              .lz4 = packs(db, view->version, c),
                                              .mode = db->options.mode};
-    int rc = db_merge_tables(db, c->upper, c->upper_count, c->lower, c->lower_count, &mo, &m);
+    int rc = db_merge_tables(db, c, &mo, &m);
     if (rc == SHALE_OK) {
         rc = merge_into(&o, m);
     }
@@ -274,23 +303,37 @@ int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
  * ones it waits for, and for a while nobody else begins anything there. A wish passes by itself: its maker
  * may be dead. */
 
-static void wish(shale_db *db, unsigned level, unsigned to)
+static uint64_t wish(shale_db *db, unsigned level, unsigned to)
 {
     uint64_t until = (uint64_t)os_now() + WISH_NS;
     for (unsigned l = level; l <= to; l++) {
         atomic_store_explicit(&db->state->wish[l], until, memory_order_relaxed);
     }
+    return until;
 }
 
-static bool wished_for(const shale_db *db, unsigned level, unsigned to)
+/* By anybody whose wish is not `own`. */
+static bool wished_for(const shale_db *db, unsigned level, unsigned to, uint64_t own)
 {
     for (unsigned l = level; l <= to; l++) {
         uint64_t until = atomic_load_explicit(&db->state->wish[l], memory_order_relaxed);
-        if (until != 0 && until - (uint64_t)os_now() <= WISH_NS) { /* else past, or noise */
+        if (until != 0 && until != own && until - (uint64_t)os_now() <= WISH_NS) { /* else past, or noise */
             return true;
         }
     }
     return false;
+}
+
+static bool l0_is_urgent(shale_db *db)
+{
+    struct db_guard g;
+    uint64_t seq;
+    bool urgent = false;
+    if (db_view_enter(db, &g, &seq) == SHALE_OK) {
+        urgent = db_level0_urgent(db, g.view->version);
+        db_view_leave(db, &g);
+    }
+    return urgent;
 }
 
 /* ---- the most urgent one ---- */
@@ -302,7 +345,9 @@ static int compact_level(shale_db *db, unsigned level, unsigned to, uint64_t *by
     struct compaction c;
     unsigned order[VERSION_LEVELS];
     uint64_t seq;
-    int rc = wished_for(db, level, to) ? SHALE_BUSY : os_compact_try(&db->roles, level, to);
+    /* writers are about to stall: that comes before anybody's wish */
+    bool leave = wished_for(db, level, to, 0) && (level != 0 || !l0_is_urgent(db));
+    int rc = leave ? SHALE_BUSY : os_compact_try(&db->roles, level, to);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -338,6 +383,11 @@ int db_compact_one(shale_db *db, uint64_t *bytes)
         return rc;
     }
     n = db_levels_wanted(db, g.view->version, order);
+    if (atomic_load_explicit(&db->compacting_all, memory_order_relaxed) != 0 &&
+        g.view->version->level[0].count < db->options.l0_stop) {
+        n = 0; /* it is about to be done, at once; unless what is to be flushed before that has to wait for us
+                */
+    }
     for (unsigned i = 0; i < n; i++) {
         to[i] = db_level_output(db, g.view->version, order[i]);
     }
@@ -365,9 +415,10 @@ struct range_work {
     shale_progress progress;
     void *ctx;
     uint64_t done, total;
+    uint64_t wish; /* the last one of its own */
 };
 
-/* One unit of a level: all of L0, or the best overlapping table. SHALE_NOTFOUND: nothing of the range is in
+/* One unit of a level: all of L0, or the range's first tables. SHALE_NOTFOUND: nothing of the range is in
  * that level, or as many units were done as it held at first (*left, UINT32_MAX before): others go on filling
  * it, and a busy database would keep us for ever. */
 static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
@@ -384,7 +435,7 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
     db_view_unref(view);
     rc = os_compact_try(&w->db->roles, level, to);
     if (rc == SHALE_BUSY) {
-        wish(w->db, level, to);
+        w->wish = wish(w->db, level, to);
     }
     if (rc != SHALE_OK) {
         return rc;
@@ -399,7 +450,8 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
         } else if (db_level_output(w->db, v, level) != to) {
             rc = SHALE_BUSY; /* the base level moved meanwhile: look again */
         } else {
-            db_compaction_pick(v, level, to, first, count, &c);
+            uint64_t most = RANGE_TABLES * (uint64_t)w->db->options.target_table_bytes;
+            db_compaction_pick_run(v, level, to, first, count, most, &c);
             c.progress = w->progress;
             c.progress_ctx = w->ctx;
             c.progress_before = w->done;
@@ -409,7 +461,8 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
                 whole = false; /* what is done frees its inputs, and the other half has more room */
             }
             w->done += rc == SHALE_OK ? c.bytes : 0;
-            *left -= rc == SHALE_OK && whole;
+            uint32_t units = level != 0 ? c.upper_count : whole;
+            *left -= rc != SHALE_OK ? 0 : units < *left ? units : *left;
             rc = rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
         }
         db_view_unref(view);
@@ -449,7 +502,17 @@ static int range_wait(struct range_work *w, unsigned level, int64_t nap)
     return rc == SHALE_OK ? rc : err_set(rc, "%s: interrupted", w->db->path);
 }
 
-/* Several who compact ranges: each lets the others in between its units, for as long as their naps are. */
+/* Between its units it lets others in who compact ranges, for as long as their naps are, and who keep writers
+ * from stalling; not those who would compact the same level by themselves, a table at a time. */
+static void range_between(struct range_work *w, unsigned level)
+{
+    if (wished_for(w->db, level, level + 1, w->wish) || l0_is_urgent(w->db)) {
+        os_nap(2 * RANGE_NAP_MAX_NS);
+    } else if (level != 0) {
+        w->wish = wish(w->db, level, level + 1);
+    }
+}
+
 static int range_level(struct range_work *w, unsigned level)
 {
     int64_t nap = RANGE_NAP_NS;
@@ -464,14 +527,72 @@ static int range_level(struct range_work *w, unsigned level)
             nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
         } else if (rc == SHALE_OK) {
             nap = RANGE_NAP_NS;
-            if (wished_for(w->db, level, level + 1)) {
-                os_nap(2 * RANGE_NAP_MAX_NS);
-            }
+            range_between(w, level);
         }
         if (rc != SHALE_OK) {
             return rc;
         }
     }
+}
+
+static bool range_is_all(const struct range_work *w)
+{
+    return w->lo.data == NULL && w->hi.data == NULL;
+}
+
+/* Does L0's way to the bottom lead through other tables, or over a level between, and can all be held up for
+ * so long? Then one merge is better than two. */
+static bool is_worth_all(const shale_db *db, const struct version *v, unsigned bottom, uint64_t bytes)
+{
+    bool between = db_level_output(db, v, 0) != bottom;
+    for (unsigned l = 1; l < bottom; l++) {
+        between = between || v->level[l].count != 0;
+    }
+    return bottom != 0 && v->level[0].count != 0 && between &&
+           bytes <= ALL_TABLES * (uint64_t)db->options.target_table_bytes;
+}
+
+static int range_all_once(struct range_work *w)
+{
+    struct db_view *view;
+    uint64_t seq;
+    unsigned bottom = bottom_level(w->db, &w->total);
+    int rc = os_compact_try(&w->db->roles, 0, bottom);
+    if (rc == SHALE_BUSY) {
+        w->wish = wish(w->db, 0, bottom);
+    }
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    rc = db_view_get(w->db, &view, &seq);
+    if (rc == SHALE_OK) {
+        rc = SHALE_NOTFOUND;
+        if (bottom_level(w->db, &w->total) == bottom &&
+            is_worth_all(w->db, view->version, bottom, w->total)) {
+            struct compaction c;
+            db_compaction_pick_all(view->version, bottom, &c);
+            c.progress = w->progress;
+            c.progress_ctx = w->ctx;
+            c.progress_total = c.bytes;
+            rc = db_compaction_run(w->db, view, &c);
+            w->done += rc == SHALE_OK ? c.bytes : 0;
+        }
+        db_view_unref(view);
+    }
+    os_compact_unlock(&w->db->roles, 0, bottom);
+    return rc;
+}
+
+/* Everything at once. SHALE_NOTFOUND: not worth it, or there is not the space for that: level by level needs
+ * less. */
+static int range_all(struct range_work *w)
+{
+    int64_t nap = RANGE_NAP_NS;
+    int rc;
+    while ((rc = range_all_once(w)) == SHALE_BUSY && (rc = range_wait(w, 0, nap)) == SHALE_OK) {
+        nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
+    }
+    return rc == SHALE_NOSPC ? SHALE_NOTFOUND : rc;
 }
 
 static int range_levels(struct range_work *w)
@@ -484,6 +605,21 @@ static int range_levels(struct range_work *w)
     return rc;
 }
 
+/* What is in memory goes to tables first; on a full disk (*full) after what is in tables, which gives space
+ * back. SHALE_NOTFOUND: the levels are to be gone through one by one. */
+static int flush_and_all(struct range_work *w, bool *full)
+{
+    bool all = range_is_all(w);
+    atomic_fetch_add(&w->db->compacting_all, all);
+    int rc = shale_flush(w->db);
+    *full = rc == SHALE_NOSPC;
+    if (rc == SHALE_OK || *full) {
+        rc = all ? range_all(w) : SHALE_NOTFOUND;
+    }
+    atomic_fetch_sub(&w->db->compacting_all, all);
+    return rc;
+}
+
 int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *hi, size_t hilen,
                         shale_progress progress, void *ctx)
 {
@@ -491,23 +627,26 @@ int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *
     if (rc == SHALE_OK && ((lo == NULL && lolen != 0) || (hi == NULL && hilen != 0))) {
         rc = err_set(SHALE_INVALID, "shale_compact_range: a bound of non-zero length has no data");
     }
-    if (rc == SHALE_OK) {
-        rc = shale_flush(db);
-    }
-    if (rc != SHALE_OK && rc != SHALE_NOSPC) {
+    if (rc != SHALE_OK) {
         return rc;
     }
-    bool full = rc == SHALE_NOSPC; /* then first what is in tables: it gives the space back */
     struct range_work w = {.db = db,
                            .lo = slice_make(lo, lolen),
                            .hi = slice_make(hi, hilen),
                            .wait = db_wait(db),
                            .progress = progress,
                            .ctx = ctx};
-    rc = range_levels(&w);
+    bool full = false;
+    rc = flush_and_all(&w, &full);
+    if (rc == SHALE_NOTFOUND) {
+        rc = range_levels(&w);
+    }
     if (rc == SHALE_OK && full) {
         rc = shale_flush(db);
         rc = rc == SHALE_OK ? range_levels(&w) : rc;
+    }
+    if (rc == SHALE_OK && range_is_all(&w)) {
+        db_log_rest(db, &w.wait);
     }
     if (rc == SHALE_OK && progress != NULL) {
         (void)progress(ctx, w.done, w.done);

@@ -152,9 +152,10 @@ struct shale_db {
     struct lockq_lock write_lock;
     struct lockq_claim claim;
     struct db_keep keep;
-    _Atomic uint64_t prepare_at;              /* LSN from which the next segment is due */
-    _Atomic uint64_t prepare_told;            /* LSN from which it is worth telling again */
-    _Atomic uint64_t delay_debt, delay_ns;    /* growing delays: ns slept off, ns a KiB */
+    _Atomic uint32_t compacting_all;       /* calls that are about to compact all of it: leave it to them */
+    _Atomic uint64_t prepare_at;           /* LSN from which the next segment is due */
+    _Atomic uint64_t prepare_told;         /* LSN from which it is worth telling again */
+    _Atomic uint64_t delay_debt, delay_ns; /* growing delays: ns slept off, ns a KiB */
     _Atomic uint64_t calm_epoch, calm_active; /* when nothing stalled, as last looked at */
     _Atomic uint64_t owed_lsn;                /* the end of this handle's last interval commit */
 
@@ -289,6 +290,9 @@ int db_commit_locked(shale_db *db, struct slice payload, uint32_t count, bool th
 /* Seals the active memtable if it holds anything, or is suspect after a failed sync. Takes and releases
  * WRITE. */
 int db_seal(shale_db *db, const struct os_wait *wait);
+/* The active memtable, if it is empty and WRITE is free. SHALE_BUSY (no text): else, or the next is not
+ * ready. */
+int db_seal_empty(shale_db *db);
 bool db_wants_sync(const shale_db *db, unsigned flags);
 int db_check_flags(unsigned flags);
 /* After WRITE was released: wakes sleepers, syncs a durable commit up to lsn, does what a handle without
@@ -310,6 +314,11 @@ void db_mems_free_soon(
 /* ---- segment.c ---- */
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait); /* until ready > active */
+/* Everything is in tables: the log need not keep the size that writing has given it. */
+void db_log_rest(shale_db *db, const struct os_wait *wait);
+/* From where on the next is due, for a handle that has not written to the active one: only who writes knows
+ * otherwise. */
+void db_prepare_know(shale_db *db);
 bool db_prepare_due(const shale_db *db); /* the active one is full enough and none is ready */
 void db_retire(shale_db *db, uint32_t from, uint32_t to); /* segments [from, to) after the epoch moved */
 
@@ -466,9 +475,9 @@ struct db_merge_options {
  * reference: the caller keeps the view. */
 int db_merge_view(shale_db *db, struct db_view *view, uint64_t seq, const struct db_run *overlay,
                   const struct db_merge_options *o, struct db_merge **m);
-/* Runs of a compaction: L0 tables (newest first; or one upper-level table) and a slice of a level. */
-int db_merge_tables(shale_db *db, struct version_table *const *l0, uint32_t l0_count,
-                    struct version_table *const *rest, uint32_t rest_count, const struct db_merge_options *o,
+struct compaction;
+/* Runs of a compaction: L0 tables (newest first) or tables of one level, and those of the level below. */
+int db_merge_tables(shale_db *db, const struct compaction *c, const struct db_merge_options *o,
                     struct db_merge **m);
 void db_merge_release(struct db_merge *m); /* NULL is fine */
 /* Every key once, its newest entry, tombstones included. SHALE_OK: standing at an entry (valid until the next

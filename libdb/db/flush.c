@@ -263,7 +263,7 @@ static int flush_mem(shale_db *db, const struct db_view *view, struct mem_index 
         rc = db_commit_edit(db, &edit, still_oldest, &f.number, &unknown);
     }
     if (rc == SHALE_OK) {
-        DB_COUNT(db, flushes, 1);
+        DB_COUNT(db, flushes, f.seq != 0);
         DB_COUNT(db, flush_bytes, bytes);
         db_retire(db, f.number, f.until);
     } else if (!unknown) {

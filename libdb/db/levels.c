@@ -41,14 +41,17 @@ void db_level_targets(const shale_db *db, const struct version *v, struct level_
     }
 }
 
+bool db_level0_urgent(const shale_db *db, const struct version *v)
+{
+    return v->level[0].count >= (db->options.l0_compact + db->options.l0_stop) / 2;
+}
+
 static double level_score(const shale_db *db, const struct version *v, const struct level_targets *t,
                           unsigned l)
 {
     if (l == 0) {
-        uint32_t n = v->level[0].count;
-        double score = (double)n / db->options.l0_compact;
-        bool urgent = n >= (db->options.l0_compact + db->options.l0_stop) / 2;
-        return urgent ? score + 1000 : score;
+        double score = (double)v->level[0].count / db->options.l0_compact;
+        return db_level0_urgent(db, v) ? score + 1000 : score;
     }
     if (v->level[l].count == 0) {
         return 0;
@@ -152,12 +155,38 @@ void db_compaction_pick(const struct version *v, unsigned from, unsigned to, uin
     set_lower(v, c);
 }
 
+void db_compaction_pick_run(const struct version *v, unsigned from, unsigned to, uint32_t first,
+                            uint32_t count, uint64_t most, struct compaction *c)
+{
+    db_compaction_pick(v, from, to, first, from == 0 ? count : 1, c);
+    if (from == 0 || c->lower_count == 0) { /* without anything to merge with it is moved, by itself */
+        return;
+    }
+    while (c->upper_count < count && c->bytes < most) {
+        c->upper_count++;
+        set_lower(v, c);
+    }
+}
+
+void db_compaction_pick_all(const struct version *v, unsigned to, struct compaction *c)
+{
+    *c = (struct compaction){.to = to,
+                             .upper = v->level[0].tables,
+                             .upper_count = v->level[0].count,
+                             .lower = v->level[to].tables,
+                             .lower_count = v->level[to].count,
+                             .between = v};
+    for (unsigned l = 0; l <= to; l++) {
+        c->bytes += v->level[l].bytes;
+    }
+}
+
 bool db_compaction_halve(const struct version *v, struct compaction *c)
 {
-    if (c->from != 0 || c->upper_count < 2) {
+    if (c->upper_count < 2) {
         return false;
     }
-    c->upper += (c->upper_count + 1) / 2;
+    c->upper += c->from == 0 ? (c->upper_count + 1) / 2 : 0;
     c->upper_count /= 2;
     set_lower(v, c);
     return true;

@@ -9,7 +9,7 @@
  * heap. Turning round repositions every child at the current key: rare, and simpler than keeping both
  * directions in order.
  */
-#include "db/db.h"
+#include "db/compact.h"
 
 #include <stdlib.h>
 
@@ -440,18 +440,21 @@ int db_merge_view(shale_db *db, struct db_view *view, uint64_t seq, const struct
     return SHALE_OK;
 }
 
-int db_merge_tables(shale_db *db, struct version_table *const *l0, uint32_t l0_count,
-                    struct version_table *const *rest, uint32_t rest_count, const struct db_merge_options *o,
+int db_merge_tables(shale_db *db, const struct compaction *c, const struct db_merge_options *o,
                     struct db_merge **out)
 {
-    struct db_merge *m = merge_alloc(db, l0_count + 1, o);
+    uint32_t runs = c->from == 0 ? c->upper_count : 1; /* only L0's tables overlap each other */
+    struct db_merge *m = merge_alloc(db, runs + c->to - c->from, o);
     if (m == NULL) {
         return SHALE_NOMEM;
     }
-    for (uint32_t i = 0; i < l0_count; i++) {
-        child_add_tables(m, &l0[i], 1);
+    for (uint32_t i = 0; i < runs; i++) {
+        child_add_tables(m, &c->upper[i], c->from == 0 ? 1 : c->upper_count);
     }
-    child_add_tables(m, rest, rest_count);
+    for (unsigned l = c->from + 1; c->between != NULL && l < c->to; l++) {
+        child_add_tables(m, c->between->level[l].tables, c->between->level[l].count);
+    }
+    child_add_tables(m, c->lower, c->lower_count);
     *out = m;
     return SHALE_OK;
 }

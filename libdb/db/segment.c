@@ -21,15 +21,25 @@
  */
 #include "db/db.h"
 
-static uint64_t next_size(shale_db *db, uint32_t last, uint64_t need)
+static uint64_t size_of(const shale_db *db, uint32_t number)
 {
     char name[WAL_NAME_SIZE];
     struct stat st;
-    uint64_t most = align_up(db->options.memtable_bytes, 4096), size = WAL_MIN_SIZE;
-    wal_name(last, name);
-    if (os_stat_at(db->dirfd, name, &st) == SHALE_OK) {
-        size = 2 * (uint64_t)st.st_size;
-    }
+    wal_name(number, name);
+    return os_stat_at(db->dirfd, name, &st) == SHALE_OK ? (uint64_t)st.st_size : 0;
+}
+
+/* What a log at rest may have: from there it is back at its full size after three segments. */
+static uint64_t rest_size(const shale_db *db)
+{
+    uint64_t size = align_up(db->options.memtable_bytes / 8, 4096);
+    return size > WAL_MIN_SIZE ? size : WAL_MIN_SIZE;
+}
+
+static uint64_t next_size(shale_db *db, uint32_t last, uint64_t need, bool rest)
+{
+    uint64_t most = align_up(db->options.memtable_bytes, 4096),
+             size = rest ? rest_size(db) : 2 * size_of(db, last);
     size = size < most ? size : most;
     if (need > size) {
         size = need <= most ? need : most + need;
@@ -95,14 +105,15 @@ static int no_room(shale_db *db, uint64_t need)
     return err_wrap(SHALE_NOSPC, "%s", db->path);
 }
 
-static int make_segment(shale_db *db)
+static int make_segment(shale_db *db, bool rest)
 {
     struct state *s = db->state;
     uint32_t number = (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire) + 1;
     uint64_t need = wanted(s);
     uint32_t spare = need != 0 ? 0 : (uint32_t)atomic_exchange_explicit(&s->spare, 0, memory_order_acq_rel);
     os_mark(OS_MARK_PREPARE);
-    int rc = wal_make(db->dirfd, db->uuid, number, next_size(db, number - 1, need), db->options.mode, spare);
+    int rc =
+        wal_make(db->dirfd, db->uuid, number, next_size(db, number - 1, need, rest), db->options.mode, spare);
     bool found = rc == SHALE_EXISTS;
     bool reused = false;
     if (spare != 0) {
@@ -136,18 +147,18 @@ static bool segment_is_ready(const struct state *s)
     return atomic_load_explicit(&s->ready, memory_order_acquire) > db_active(s);
 }
 
-int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
+static int prepare(shale_db *db, uint64_t need, bool rest, const struct os_wait *wait)
 {
     struct state *s = db->state;
     int64_t since = os_now();
-    if (need > next_size(db, (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire), 0)) {
+    if (need > next_size(db, (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire), 0, false)) {
         state_raise(&s->need, need);
     }
     while (!segment_is_ready(s)) {
         int rc = os_role_try(&db->roles, OS_ROLE_PREPARE);
         bool held = rc == SHALE_OK;
         if (held || os_now() - since > 100000000) {
-            rc = segment_is_ready(s) ? SHALE_OK : make_segment(db);
+            rc = segment_is_ready(s) ? SHALE_OK : make_segment(db, rest);
             if (held) {
                 os_role_unlock(&db->roles, OS_ROLE_PREPARE);
             }
@@ -170,6 +181,31 @@ int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
         mem_unref(mem); /* mapped now, before WRITE is taken; if it can't be, the writer finds out */
     }
     return SHALE_OK;
+}
+
+int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
+{
+    return prepare(db, need, false, wait);
+}
+
+/* Segment after segment is sealed, empty as it is, until a small one is the active one; what was ready had
+ * the old size. Best effort: it ends where somebody writes, and where anything fails. */
+void db_log_rest(shale_db *db, const struct os_wait *wait)
+{
+    int rc = SHALE_OK;
+    for (unsigned i = 0; i < 3 && rc == SHALE_OK && size_of(db, db_active(db->state)) > rest_size(db); i++) {
+        rc = prepare(db, 0, true, wait);
+        rc = rc == SHALE_OK ? db_seal_empty(db) : rc;
+    }
+    if (rc == SHALE_OK) {
+        (void)shale_flush(db);
+    }
+    char name[WAL_NAME_SIZE];
+    uint32_t spare = (uint32_t)atomic_exchange_explicit(&db->state->spare, 0, memory_order_acq_rel);
+    if (spare != 0) {
+        wal_name(spare, name);
+        (void)os_unlink(db->dirfd, name);
+    }
 }
 
 bool db_prepare_due(const shale_db *db)

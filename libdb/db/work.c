@@ -21,6 +21,7 @@
 #define POPULATE_STEP  UINT64_C(65536)
 #define RETRY_SPACE_NS UINT64_C(1000000000)
 #define OVERTAKEN_NS   500000000
+#define DELAY_NS       UINT64_C(64000) /* for a KiB, where writers are about to stall: 16 MB/s */
 
 void db_wake_work(shale_db *db)
 {
@@ -64,6 +65,7 @@ static void populate_ready(shale_db *db)
 
 static int work_prepare(shale_db *db)
 {
+    db_prepare_know(db);
     if (!db_prepare_due(db)) {
         return SHALE_NOTFOUND;
     }
@@ -329,7 +331,7 @@ int db_stall(shale_db *db, const struct os_wait *wait)
     unsigned from = (db->options.l0_compact + db->options.l0_stop) / 2;
     unsigned over = p.l0 > from ? p.l0 - from : 0;
     unsigned span = db->options.l0_stop > from ? db->options.l0_stop - from : 1;
-    atomic_store_explicit(&db->delay_ns, over * UINT64_C(8000) / span, memory_order_relaxed);
+    atomic_store_explicit(&db->delay_ns, DELAY_NS * over * over / (span * span), memory_order_relaxed);
     return SHALE_OK;
 }
 

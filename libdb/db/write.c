@@ -35,6 +35,19 @@ static uint32_t prepare_offset(const struct wal_segment *seg)
     return (uint32_t)(seg->size > SMALL_SEGMENT ? seg->size / 2 : seg->size / 8);
 }
 
+void db_prepare_know(shale_db *db)
+{
+    uint64_t known = atomic_load_explicit(&db->prepare_at, memory_order_relaxed);
+    uint32_t active = db_active(db->state);
+    struct mem_index *mem = NULL;
+    if (wal_lsn_number(known) != active && db_mem_get(db, active, &mem) == SHALE_OK) {
+        uint64_t at = wal_lsn(active, prepare_offset(mem->seg));
+        (void)atomic_compare_exchange_strong(&db->prepare_at, &known,
+                                             at); /* else a thread writes, and knows */
+        mem_unref(mem);
+    }
+}
+
 /* Makes `number` the memtable that this handle writes to, if it is mapped already (may_open: or maps it now).
  */
 static int set_active(shale_db *db, uint32_t number, bool may_open, enum write_blocked *why)
@@ -319,4 +332,21 @@ int db_seal(shale_db *db, const struct os_wait *wait)
             return rc;
         }
     }
+}
+
+int db_seal_empty(shale_db *db)
+{
+    struct os_wait once = {.deadline = 0};
+    enum write_blocked why = WRITE_FREE;
+    int rc = db_write_lock(db, &once, LOCKQ_QUEUE);
+    if (rc != SHALE_OK) {
+        return rc;
+    }
+    uint64_t end = atomic_load_explicit(&db->state->wal_end, memory_order_relaxed);
+    rc = check_end(db, end);
+    if (rc == SHALE_OK) {
+        rc = wal_lsn_offset(end) == WAL_FIRST ? rotate(db, DB_MOST_SEALED, true, &why) : SHALE_BUSY;
+    }
+    db_write_unlock(db);
+    return rc == SHALE_OK && why != WRITE_FREE ? SHALE_BUSY : rc;
 }

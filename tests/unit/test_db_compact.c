@@ -1,5 +1,6 @@
 /* test_db_compact.c - who compacts a range by hand gets a busy level: it says that it waits, and work that
- * others would begin of themselves stays away for a while. And what form the blocks of its tables have. */
+ * others would begin of themselves stays away for a while. What form the blocks of its tables have; how all
+ * of a database is compacted, and what goes on meanwhile and afterwards. */
 #include "db/compact.h"
 #include "lib/lib.h"
 
@@ -142,6 +143,225 @@ START_TEST(blocks_are_packed_only_where_there_is_more_than_memory_holds)
 }
 END_TEST
 
+/* ---- all of it ---- */
+
+#define ENTRIES 6000
+
+static void open_anew(uint64_t memtable_bytes)
+{
+    shale_options o;
+    shale_options_init(&o);
+    o.threads = 0;
+    o.memtable_bytes = memtable_bytes;
+    o.target_table_bytes = 64 << 10;
+    o.l0_compact = 2;
+    o.l0_stop = 100;
+    o.compression = SHALE_COMPRESS_NONE;
+    free(dir);
+    dir = scratch_dir("compact-all");
+    assert_ok(shale_close(db));
+    assert_ok(shale_open(dir, &o, &db));
+}
+
+static void fill_from(unsigned from, unsigned count, unsigned step, size_t size, char mark)
+{
+    char key[16], value[1024];
+    memset(value, mark, sizeof value);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "%08u", from + i * step);
+        assert_ok(shale_put(db, key, 8, value, size, 0));
+    }
+}
+
+static uint64_t compactions(void)
+{
+    return atomic_load(&db->row->counters.compactions);
+}
+
+/* Something in the bottom level, the one above it, and level 0. */
+static void make_levels(unsigned count, size_t size)
+{
+    open_anew(1 << 20);
+    fill_from(0, count, 1, size, 'a');
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    for (unsigned i = 0; i < 2; i++) {
+        fill_from(i, count / 4, 4, size, 'b');
+        assert_ok(shale_flush(db));
+    }
+    while (tables(0) > 0) {
+        assert_ok(shale_work(db, SHALE_WORK_COMPACT, 0, NULL));
+    }
+    ck_assert_uint_gt(tables(VERSION_LEVELS - 2), 0);
+    assert_ok(shale_delete(db, "00000000", 8, 0));
+    assert_ok(shale_flush(db));
+    ck_assert_uint_eq(tables(0), 1);
+}
+
+static void check_levels(unsigned count, size_t size)
+{
+    char key[16], value[1024];
+    size_t length;
+    for (unsigned l = 0; l + 1 < VERSION_LEVELS; l++) {
+        ck_assert_uint_eq(tables(l), 0);
+    }
+    assert_status(shale_get_copy(db, NULL, "00000000", 8, value, sizeof value, &length), SHALE_NOTFOUND);
+    for (unsigned i = 1; i < count; i++) {
+        snprintf(key, sizeof key, "%08u", i);
+        assert_ok(shale_get_copy(db, NULL, key, 8, value, sizeof value, &length));
+        ck_assert_uint_eq(length, size);
+        ck_assert_int_eq(value[0], i % 4 < 2 && i / 4 < count / 4 ? 'b' : 'a');
+    }
+    struct db_view *view;
+    uint64_t seq, deletes = 0;
+    assert_ok(db_view_get(db, &view, &seq));
+    const struct version_level *l = &view->version->level[VERSION_LEVELS - 1];
+    for (uint32_t i = 0; i < l->count; i++) {
+        deletes += l->tables[i]->info.deletes;
+    }
+    db_view_unref(view);
+    ck_assert_uint_eq(deletes, 0);
+}
+
+START_TEST(everything_is_compacted_in_one_merge)
+{
+    make_levels(ENTRIES, 100);
+    uint64_t before = compactions();
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    ck_assert_uint_eq(compactions(), before + 1);
+    check_levels(ENTRIES, 100);
+}
+END_TEST
+
+/* More than level 0 may be held up for: level by level, but several tables at a time. */
+START_TEST(more_is_compacted_level_by_level)
+{
+    make_levels(ENTRIES, 1000);
+    uint64_t before = compactions(), upper = tables(VERSION_LEVELS - 3) + tables(VERSION_LEVELS - 2);
+    ck_assert_uint_gt(upper, 30);
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    ck_assert_uint_gt(compactions(), before + 2);
+    ck_assert_uint_lt(compactions(), before + upper * 2 / 3);
+    check_levels(ENTRIES, 1000);
+}
+END_TEST
+
+START_TEST(who_is_about_to_compact_all_is_left_the_work)
+{
+    uint64_t done;
+    atomic_store(&db->compacting_all, 1);
+    assert_ok(shale_work(db, SHALE_WORK_COMPACT, UINT64_MAX, &done));
+    ck_assert_uint_eq(done, 0);
+    ck_assert_uint_eq(tables(0), 3);
+    db->options.l0_stop = 3; /* unless it may be waiting for us */
+    assert_ok(shale_work(db, SHALE_WORK_COMPACT, UINT64_MAX, &done));
+    ck_assert_uint_eq(tables(0), 0);
+    atomic_store(&db->compacting_all, 0);
+}
+END_TEST
+
+/* ---- what goes on meanwhile ---- */
+
+struct beside {
+    unsigned calls;
+    uint64_t flushes; /* when the second memtable was sealed */
+    bool flushed;     /* while the compaction ran */
+};
+
+static void *seal_one(void *ctx)
+{
+    struct os_wait forever = os_wait_forever();
+    (void)ctx;
+    assert_ok(shale_put(db, "z", 1, "z", 1, 0));
+    assert_ok(db_seal(db, &forever));
+    return NULL;
+}
+
+static int seal_beside(void *ctx, uint64_t done, uint64_t total)
+{
+    struct beside *b = ctx;
+    pthread_t thread;
+    ck_assert_uint_le(done, total);
+    uint64_t flushes = atomic_load(&db->row->counters.flushes);
+    if (b->calls++ == 0) { /* a thread: this one holds the levels, and may not wait for WRITE */
+        assert_ok(os_thread_start(&thread, seal_one, NULL, "seal"));
+        os_thread_join(thread);
+        b->flushes = flushes;
+    }
+    b->flushed = b->flushed || (done < total && flushes > b->flushes);
+    return 0;
+}
+
+START_TEST(memtable_is_flushed_while_a_compaction_runs)
+{
+    struct beside b = {0};
+    make_levels(ENTRIES, 100);
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, seal_beside, &b));
+    ck_assert_uint_gt(b.calls, 2);
+    ck_assert(b.flushed);
+    ck_assert_uint_eq(tables(0), 1);
+}
+END_TEST
+
+static off_t log_bytes(void)
+{
+    struct stat st;
+    char name[WAL_NAME_SIZE];
+    off_t sum = 0;
+    for (uint32_t n = 1; n < db_active(db->state) + 3; n++) {
+        wal_name(n, name);
+        sum += os_stat_at(db->dirfd, name, &st) == SHALE_OK ? st.st_size : 0;
+    }
+    return sum;
+}
+
+/* With a spare as well: synced segments are kept to be used again. */
+START_TEST(log_of_a_compacted_database_is_small)
+{
+    open_anew(1 << 20);
+    struct os_wait forever = os_wait_forever();
+    fill_from(0, 8000, 1, 1000, 'a');
+    assert_ok(db_seal(db, &forever));
+    assert_ok(shale_put(db, "a", 1, "a", 1, SHALE_SYNC)); /* and flushes what is sealed */
+    ck_assert_uint_ne(atomic_load(&db->state->spare), 0);
+    ck_assert_int_ge(log_bytes(), 2 << 20);
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    ck_assert_int_eq(log_bytes(), WAL_MIN_SIZE);
+    char name[WAL_NAME_SIZE], spare[WAL_NAME_SIZE];
+    wal_name(db_active(db->state), name);
+    wal_name(db_active(db->state) + 2, spare);
+    ck_assert_int_eq(linkat(db->dirfd, name, db->dirfd, spare, 0), 0);
+    atomic_store(&db->state->spare, db_active(db->state) + 2);
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    ck_assert_int_eq(log_bytes(), WAL_MIN_SIZE);
+    fill_from(0, 2000, 1, 1000, 'b'); /* and grows again */
+    assert_ok(shale_flush(db));
+    ck_assert_int_ge(log_bytes(), 1 << 20);
+}
+END_TEST
+
+/* Nobody wrote, so nobody will soon need another segment. */
+START_TEST(reader_makes_no_log_segment)
+{
+    shale_db *reader;
+    shale_options o;
+    shale_options_init(&o);
+    o.threads = 0;
+    assert_ok(shale_open(dir, &o, &reader));
+    uint64_t ready = atomic_load(&db->state->ready);
+    ck_assert_uint_eq(ready, db_active(db->state));
+    assert_ok(shale_work(reader, SHALE_WORK_FLUSH, UINT64_MAX, NULL));
+    ck_assert_uint_eq(atomic_load(&db->state->ready), ready);
+    char value[1000];
+    memset(value, 'v', sizeof value);
+    for (unsigned i = 0; i < 1500; i++) { /* half of it, and more */
+        assert_ok(shale_put(reader, "c", 1, value, sizeof value, 0));
+    }
+    assert_ok(shale_work(reader, SHALE_WORK_FLUSH, UINT64_MAX, NULL));
+    ck_assert_uint_eq(atomic_load(&db->state->ready), ready + 1);
+    assert_ok(shale_close(reader));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_compact");
@@ -157,6 +377,16 @@ static Suite *suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, blocks_are_packed_only_where_there_is_more_than_memory_holds, 0, 2);
+    suite_add_tcase(s, t);
+    t = tcase_create("all");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, everything_is_compacted_in_one_merge);
+    tcase_add_test(t, more_is_compacted_level_by_level);
+    tcase_add_test(t, who_is_about_to_compact_all_is_left_the_work);
+    tcase_add_test(t, memtable_is_flushed_while_a_compaction_runs);
+    tcase_add_test(t, log_of_a_compacted_database_is_small);
+    tcase_add_test(t, reader_makes_no_log_segment);
     suite_add_tcase(s, t);
     return s;
 }
