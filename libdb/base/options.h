@@ -41,7 +41,7 @@
     X(block_bytes, SIZE, 4096, 256, OPTIONS_MIB, "entries in a table block, before compression")             \
     X(bloom_bits, COUNT, 10, 0, 32, "filter bits a key; 0: no filters")                                      \
     X(compression, COMPRESSION, SHALE_COMPRESS_LZ4, SHALE_COMPRESS_NONE, SHALE_COMPRESS_LZ4,                 \
-      "of blocks from level 2 down, once the database outgrows a sixteenth of memory")                         \
+      "of blocks from level 2 down, once the database outgrows 1/16 of memory")                              \
     X(cache_bytes, SIZE, 256 * OPTIONS_MIB, 0, INT64_C(1) << 46, "decompressed blocks kept by a process")    \
     X(target_table_bytes, SIZE, 64 * OPTIONS_MIB, 64 * OPTIONS_KIB, 4 * OPTIONS_GIB, "size of a full table") \
     X(level_ratio, COUNT, 10, 2, 100, "size of a level in sizes of the one above it")                        \

@@ -28,6 +28,10 @@ struct compaction {
 };
 /* L0 has come half way from where it is compacted to where writers stall. */
 bool db_level0_urgent(const shale_db *db, const struct version *v);
+/* The same, of the newest version. */
+bool db_level0_presses(shale_db *db);
+/* Does somebody, by another wish than `own`, ask that these levels are left to him? (range.c) */
+bool db_wished_for(const shale_db *db, unsigned level, unsigned to, uint64_t own);
 /* from 0: all of L0. Else the best of tables [first, first + count) of the level. The level is not empty. */
 void db_compaction_pick(const struct version *v, unsigned from, unsigned to, uint32_t first, uint32_t count,
                         struct compaction *c);
