@@ -8,7 +8,9 @@
  */
 #include "db/compact.h"
 
-#define CHECK_EVERY 1024 /* entries between looks at progress and cancelling */
+/* Between looks at progress, cancelling and flushing: entries, and bytes. */
+#define CHECK_EVERY 1024
+#define CHECK_BYTES (UINT64_C(1) << 20)
 
 struct output {
     shale_db *db;
@@ -21,6 +23,7 @@ struct output {
     uint32_t grandparent;           /* table of level to + 1 that the keys have reached */
     uint64_t grandparent_bytes;     /* overlapped by the current output */
     uint64_t read, written, entries;
+    uint64_t looked; /* `read`, at the last look */
     bool flush_failed;
 };
 
@@ -102,8 +105,9 @@ static void flush_between(struct output *o)
         return;
     }
     int rc = db_work_one(o->db, SHALE_WORK_FLUSH, &bytes);
-    o->flush_failed =
-        rc != SHALE_OK && rc != SHALE_NOTFOUND && rc != SHALE_BUSY; /* who needs it will be told */
+    bool goes_on =
+        rc == SHALE_OK || rc == SHALE_BUSY || (rc == SHALE_NOTFOUND && db_panic(o->db) == SHALE_OK);
+    o->flush_failed = !goes_on; /* who needs it will be told */
     db_doing(o->db, "compacting L%u to L%u", o->c->from, o->c->to);
 }
 
@@ -111,6 +115,7 @@ static int look_up(struct output *o)
 {
     struct compaction *c = o->c;
     uint64_t done = o->read < c->bytes ? o->read : c->bytes;
+    o->looked = o->read;
     os_mark(OS_MARK_COMPACT);
     db_progress(o->db, done, c->bytes);
     if (atomic_load_explicit(&o->db->stopping, memory_order_relaxed) != 0) {
@@ -135,7 +140,8 @@ static int merge_into(struct output *o, struct db_merge *m)
         if (e->type == TABLE_PUT || lies_below(o, e->key)) {
             rc = output_add(o, e);
         }
-        if (rc == SHALE_OK && ++o->entries % CHECK_EVERY == 0) {
+        bool due = ++o->entries % CHECK_EVERY == 0 || o->read - o->looked >= CHECK_BYTES;
+        if (rc == SHALE_OK && due) {
             rc = look_up(o);
         }
         if (rc == SHALE_OK) {

@@ -315,7 +315,7 @@ void db_mems_free_soon(
 
 int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait); /* until ready > active */
 /* Everything is in tables: the log need not keep the size that writing has given it. */
-void db_log_rest(shale_db *db, const struct os_wait *wait);
+void db_log_rest(shale_db *db);
 /* From where on the next is due, for a handle that has not written to the active one: only who writes knows
  * otherwise. */
 void db_prepare_know(shale_db *db);
@@ -476,7 +476,8 @@ struct db_merge_options {
 int db_merge_view(shale_db *db, struct db_view *view, uint64_t seq, const struct db_run *overlay,
                   const struct db_merge_options *o, struct db_merge **m);
 struct compaction;
-/* Runs of a compaction: L0 tables (newest first) or tables of one level, and those of the level below. */
+/* Runs of a compaction: L0 tables (newest first) or tables of one level, all of the levels between if it says
+ * so, and those of the level where it ends. */
 int db_merge_tables(shale_db *db, const struct compaction *c, const struct db_merge_options *o,
                     struct db_merge **m);
 void db_merge_release(struct db_merge *m); /* NULL is fine */

@@ -177,8 +177,12 @@ static uint64_t last_before(shale_db *db, const struct db_view *view, uint32_t n
 {
     struct wal_view rec;
     uint64_t visible = atomic_load_explicit(&db->state->visible_seq, memory_order_acquire);
-    const struct mem_index *next = view->mem[view->active - number];
-    return wal_read(next->seg, WAL_FIRST, &rec) == SHALE_OK ? rec.first_seq - 1 : visible;
+    for (uint32_t n = number; n <= view->active; n++) { /* one may have been sealed empty */
+        if (wal_read(view->mem[view->active - n]->seg, WAL_FIRST, &rec) == SHALE_OK) {
+            return rec.first_seq - 1;
+        }
+    }
+    return visible;
 }
 
 /* f->seq: up to where the suspect memtable verifies. SHALE_NOTFOUND (no text): not before the newest suspect

@@ -13,7 +13,12 @@
 /* A unit of a range compacted by hand: more at a time means fewer tables of the level below that two units
  * rewrite, and more space that is needed meanwhile. */
 #define RANGE_TABLES 16
-#define ALL_TABLES   64 /* as much may be merged in one go, while L0 can't be compacted for writers */
+/* What may be merged in one go, while L0 can't be compacted: so many tables; and 8 times what still goes into
+ * L0 before writers stall, so that it is over before a writer at full speed, slowed down as it is then, comes
+ * there. */
+#define ALL_TABLES   64
+#define ALL_PER_ROOM 8
+#define ALL_WAIT_NS  INT64_C(1000000000) /* all levels at once may never be free */
 
 /* ---- wishes ----
  *
@@ -64,7 +69,8 @@ struct range_work {
     shale_progress progress;
     void *ctx;
     uint64_t done, total;
-    uint64_t wish; /* the last one of its own */
+    uint64_t wish;    /* the last one of its own */
+    struct buf after; /* of the level: the largest key of the units that are done */
 };
 
 /* One unit of a level: all of L0, or the range's first tables. SHALE_NOTFOUND: nothing of the range is in
@@ -92,7 +98,8 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
     rc = db_view_get(w->db, &view, &seq);
     if (rc == SHALE_OK) {
         const struct version *v = view->version;
-        version_overlap(v, level, w->lo, w->hi, &first, &count);
+        bool begun = level != 0 && w->after.size != 0;
+        version_overlap(v, level, begun ? buf_slice(&w->after) : w->lo, w->hi, &first, &count);
         *left = *left != UINT32_MAX ? *left : level == 0 ? 1 : count;
         if (count == 0 || *left == 0) {
             rc = SHALE_NOTFOUND;
@@ -112,6 +119,10 @@ static int range_unit(struct range_work *w, unsigned level, uint32_t *left)
             w->done += rc == SHALE_OK ? c.bytes : 0;
             uint32_t units = level != 0 ? c.upper_count : whole;
             *left -= rc != SHALE_OK ? 0 : units < *left ? units : *left;
+            if (rc == SHALE_OK && level != 0) {
+                const struct buf *last = &c.upper[c.upper_count - 1]->info.largest;
+                rc = buf_set(&w->after, last->data, last->size);
+            }
             rc = rc == SHALE_NOTFOUND ? SHALE_BUSY : rc;
         }
         db_view_unref(view);
@@ -166,6 +177,7 @@ static int range_level(struct range_work *w, unsigned level)
 {
     int64_t nap = RANGE_NAP_NS;
     uint32_t left = UINT32_MAX;
+    w->after.size = 0;
     for (;;) {
         int rc = range_unit(w, level, &left);
         if (rc == SHALE_NOTFOUND) {
@@ -176,6 +188,7 @@ static int range_level(struct range_work *w, unsigned level)
             nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
         } else if (rc == SHALE_OK) {
             nap = RANGE_NAP_NS;
+            w->wait = db_wait(w->db);
             range_between(w, level);
         }
         if (rc != SHALE_OK) {
@@ -193,12 +206,29 @@ static bool range_is_all(const struct range_work *w)
  * so long? Then one merge is better than two. */
 static bool is_worth_all(const shale_db *db, const struct version *v, unsigned bottom, uint64_t bytes)
 {
+    uint32_t l0 = v->level[0].count;
+    uint64_t room = db->options.l0_stop > l0 ? db->options.l0_stop - l0 : 0, space = 0;
     bool between = db_level_output(db, v, 0) != bottom;
     for (unsigned l = 1; l < bottom; l++) {
         between = between || v->level[l].count != 0;
     }
-    return bottom != 0 && v->level[0].count != 0 && between &&
-           bytes <= ALL_TABLES * (uint64_t)db->options.target_table_bytes;
+    return bottom != 0 && l0 != 0 && between &&
+           bytes <= ALL_TABLES * (uint64_t)db->options.target_table_bytes &&
+           bytes <= ALL_PER_ROOM * room * db->options.memtable_bytes &&
+           os_free_bytes(db->dirfd, &space) == SHALE_OK && bytes + 4 * db->options.memtable_bytes <= space;
+}
+
+/* As things stand. */
+static bool wants_all(struct range_work *w, unsigned bottom)
+{
+    struct db_view *view;
+    uint64_t seq;
+    if (db_view_get(w->db, &view, &seq) != SHALE_OK) {
+        return false;
+    }
+    bool wants = is_worth_all(w->db, view->version, bottom, w->total);
+    db_view_unref(view);
+    return wants;
 }
 
 static int range_all_once(struct range_work *w)
@@ -206,6 +236,9 @@ static int range_all_once(struct range_work *w)
     struct db_view *view;
     uint64_t seq;
     unsigned bottom = bottom_level(w->db, &w->total);
+    if (!wants_all(w, bottom)) {
+        return SHALE_NOTFOUND;
+    }
     int rc = os_compact_try(&w->db->roles, 0, bottom);
     if (rc == SHALE_BUSY) {
         w->wish = wish(w->db, 0, bottom);
@@ -232,16 +265,18 @@ static int range_all_once(struct range_work *w)
     return rc;
 }
 
-/* Everything at once. SHALE_NOTFOUND: not worth it, or there is not the space for that: level by level needs
- * less. */
+/* Everything at once. SHALE_NOTFOUND: not worth it, or there is not the space or the moment for that: level
+ * by level needs less of either. */
 static int range_all(struct range_work *w)
 {
-    int64_t nap = RANGE_NAP_NS;
+    int64_t nap = RANGE_NAP_NS, start = os_now(), patience = (w->wait.deadline - start) / 4;
     int rc;
-    while ((rc = range_all_once(w)) == SHALE_BUSY && (rc = range_wait(w, 0, nap)) == SHALE_OK) {
+    patience = patience < ALL_WAIT_NS ? patience : ALL_WAIT_NS;
+    while ((rc = range_all_once(w)) == SHALE_BUSY && os_now() - start < patience &&
+           (rc = range_wait(w, 0, nap)) == SHALE_OK) {
         nap = nap < RANGE_NAP_MAX_NS ? nap * 2 : nap;
     }
-    return rc == SHALE_NOSPC ? SHALE_NOTFOUND : rc;
+    return rc == SHALE_NOSPC || rc == SHALE_BUSY ? SHALE_NOTFOUND : rc;
 }
 
 static int range_levels(struct range_work *w)
@@ -262,6 +297,7 @@ static int flush_and_all(struct range_work *w, bool *full)
     atomic_fetch_add(&w->db->compacting_all, all);
     int rc = shale_flush(w->db);
     *full = rc == SHALE_NOSPC;
+    w->wait = db_wait(w->db); /* others have kept nothing busy yet */
     if (rc == SHALE_OK || *full) {
         rc = all ? range_all(w) : SHALE_NOTFOUND;
     }
@@ -295,8 +331,9 @@ int shale_compact_range(shale_db *db, const void *lo, size_t lolen, const void *
         rc = rc == SHALE_OK ? range_levels(&w) : rc;
     }
     if (rc == SHALE_OK && range_is_all(&w)) {
-        db_log_rest(db, &w.wait);
+        db_log_rest(db);
     }
+    buf_release(&w.after);
     if (rc == SHALE_OK && progress != NULL) {
         (void)progress(ctx, w.done, w.done);
     }

@@ -105,12 +105,21 @@ static int no_room(shale_db *db, uint64_t need)
     return err_wrap(SHALE_NOSPC, "%s", db->path);
 }
 
+/* For one who makes a segment of it, or removes it. 0: there is none; or STATE names one that is no spare. */
+static uint32_t take_spare(shale_db *db)
+{
+    struct state_view tuple;
+    uint64_t spare = atomic_exchange_explicit(&db->state->spare, 0, memory_order_acq_rel);
+    state_load_tuple(db->state, &tuple);
+    return spare < tuple.oldest ? (uint32_t)spare : 0;
+}
+
 static int make_segment(shale_db *db, bool rest)
 {
     struct state *s = db->state;
     uint32_t number = (uint32_t)atomic_load_explicit(&s->ready, memory_order_acquire) + 1;
     uint64_t need = wanted(s);
-    uint32_t spare = need != 0 ? 0 : (uint32_t)atomic_exchange_explicit(&s->spare, 0, memory_order_acq_rel);
+    uint32_t spare = need != 0 ? 0 : take_spare(db);
     os_mark(OS_MARK_PREPARE);
     int rc =
         wal_make(db->dirfd, db->uuid, number, next_size(db, number - 1, need, rest), db->options.mode, spare);
@@ -188,23 +197,43 @@ int db_prepare(shale_db *db, uint64_t need, const struct os_wait *wait)
     return prepare(db, need, false, wait);
 }
 
-/* Segment after segment is sealed, empty as it is, until a small one is the active one; what was ready had
- * the old size. Best effort: it ends where somebody writes, and where anything fails. */
-void db_log_rest(shale_db *db, const struct os_wait *wait)
+static bool log_is_empty(const struct state *s)
 {
-    int rc = SHALE_OK;
-    for (unsigned i = 0; i < 3 && rc == SHALE_OK && size_of(db, db_active(db->state)) > rest_size(db); i++) {
-        rc = prepare(db, 0, true, wait);
-        rc = rc == SHALE_OK ? db_seal_empty(db) : rc;
-    }
-    if (rc == SHALE_OK) {
-        (void)shale_flush(db);
-    }
+    return wal_lsn_offset(atomic_load_explicit(&s->wal_end, memory_order_relaxed)) == WAL_FIRST;
+}
+
+static void drop_spare(shale_db *db)
+{
     char name[WAL_NAME_SIZE];
-    uint32_t spare = (uint32_t)atomic_exchange_explicit(&db->state->spare, 0, memory_order_acq_rel);
+    uint32_t spare = take_spare(db);
     if (spare != 0) {
         wal_name(spare, name);
         (void)os_unlink(db->dirfd, name);
+    }
+}
+
+/* Segment after segment is sealed, empty as it is, until a small one is the active one; what was ready had
+ * the old size. Nothing is waited for: it ends where somebody writes, and where anything is busy or fails. */
+void db_log_rest(shale_db *db)
+{
+    const struct state *s = db->state;
+    struct os_wait once = {.deadline = 0};
+    uint64_t bytes;
+    int rc = SHALE_OK;
+    bool sealed = false;
+    for (unsigned i = 0;
+         i < 3 && rc == SHALE_OK && log_is_empty(s) && size_of(db, db_active(s)) > rest_size(db); i++) {
+        rc = prepare(db, 0, true, &once);
+        rc = rc == SHALE_OK ? db_seal_empty(db) : rc;
+        sealed = sealed || rc == SHALE_OK;
+    }
+    for (unsigned i = 0; i < 4 && sealed && db_work_one(db, SHALE_WORK_FLUSH, &bytes) == SHALE_OK; i++) {
+    }
+    if (log_is_empty(s) && size_of(db, db_active(s)) <= rest_size(db)) {
+        drop_spare(db);
+    }
+    if (sealed) {
+        db_wake_work(db); /* what we could not retire, others do */
     }
 }
 

@@ -22,6 +22,7 @@
 #define RETRY_SPACE_NS UINT64_C(1000000000)
 #define OVERTAKEN_NS   500000000
 #define DELAY_NS       UINT64_C(64000) /* for a KiB, where writers are about to stall: 16 MB/s */
+#define DELAY_MOST_NS  100000000       /* for one commit */
 
 void db_wake_work(shale_db *db)
 {
@@ -350,9 +351,9 @@ void db_delay(shale_db *db, uint64_t bytes)
     }
     uint64_t debt = atomic_fetch_add_explicit(&db->delay_debt, rate * bytes / 1024 + 1, memory_order_relaxed);
     if (debt > 1000000) {
-        atomic_store_explicit(&db->delay_debt, 0, memory_order_relaxed);
+        debt = atomic_exchange_explicit(&db->delay_debt, 0, memory_order_relaxed);
         db_write_end_turn(db);
-        os_nap((int64_t)(debt < 20000000 ? debt : 20000000));
+        os_nap((int64_t)(debt < DELAY_MOST_NS ? debt : DELAY_MOST_NS));
     }
 }
 

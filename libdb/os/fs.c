@@ -193,3 +193,15 @@ int os_check_fs(int dirfd, bool *overwrites_in_place)
     *overwrites_in_place = fs != NULL && fs->in_place;
     return SHALE_OK;
 }
+
+int os_free_bytes(int dirfd, uint64_t *bytes)
+{
+    struct statfs sfs;
+    int rc;
+    OS_CALL(rc, OS_OP_STAT, dirfd, NULL, 0, NULL, fstatfs(dirfd, &sfs));
+    if (rc != 0) {
+        return err_sys("statfs");
+    }
+    *bytes = (uint64_t)sfs.f_bavail * (uint64_t)sfs.f_bsize;
+    return SHALE_OK;
+}

@@ -156,6 +156,7 @@ int os_sync_dir(int dirfd);
 int os_start_writeback(int fd, uint64_t offset, uint64_t size); /* sync_file_range(WRITE); best effort */
 /* os_stat, os_stat_at and os_links leave the times alone (they are 0): see stat.c. */
 int os_stat(int fd, struct stat *st);
+int os_free_bytes(int dirfd, uint64_t *bytes);                /* that are left to this user */
 int os_links(int fd, unsigned *count);                        /* how many names the file has */
 int os_stat_at(int dirfd, const char *name, struct stat *st); /* missing: SHALE_NOTFOUND */
 /* Changes with whatever changes the file, except stores through a mapping into pages that are dirty already.

@@ -269,7 +269,7 @@ START_TEST(who_has_lower_limits_gets_on_beside_others)
         text = agent_wait(&b, 20);
     }
     ck_assert_msg(text != NULL, "it waits while others write");
-    ck_assert_int_eq(strncmp(text, "ok", 2), 0);
+    ck_assert_msg(strncmp(text, "ok", 2) == 0, "%s", text);
     ck_assert_str_eq(agent_must(&a, "get k"), "3");
     agent_unpark(&c);
     agent_done(&c);

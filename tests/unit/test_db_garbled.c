@@ -114,6 +114,19 @@ START_TEST(no_segment_is_made_for_a_record_that_cannot_be)
 END_TEST
 
 /* The first slot of the first leaf counts as free. */
+/* A spare is taken for the next segment, and its name is gone: not that of one whose commits are in no table.
+ */
+START_TEST(segment_that_is_no_spare_is_not_used_again)
+{
+    struct os_wait forever = os_wait_forever();
+    atomic_store(&db->state->spare, db_active(db->state));
+    assert_ok(db_prepare(db, 0, &forever));
+    lose_shared_memory();
+    expect(db, NULL, "key00", "value");
+    ck_assert_uint_eq(count_entries(db, NULL), KEYS);
+}
+END_TEST
+
 START_TEST(an_index_that_lost_an_entry_is_not_made_a_table)
 {
     struct mem_index *m = db->active;
@@ -186,6 +199,7 @@ static Suite *suite(void)
     tcase_add_test(t, nothing_is_written_where_no_record_can_stand);
     tcase_add_test(t, memtables_that_end_before_they_begin_are_no_reason_to_wait);
     tcase_add_test(t, no_segment_is_made_for_a_record_that_cannot_be);
+    tcase_add_test(t, segment_that_is_no_spare_is_not_used_again);
     tcase_add_test(t, an_index_that_lost_an_entry_is_not_made_a_table);
     tcase_add_test(t, an_index_with_overwritten_keys_is_made_a_table);
     tcase_add_test(t, h9_lack_of_space_in_times_to_come_stops_no_work);

@@ -1,15 +1,22 @@
 /* test_db_panic.c - after a failed fdatasync of the log [I-13]: what verifies is written to new files, what
  * does not is dropped with all that follows it, and from then on everything is as before: what is
  * acknowledged later is not lost. */
+#include "db/db.h"
 #include "db_copy.h"
 
 static char *dir;
 static shale_db *db;
 static bool broken;
+static void (*meanwhile)(void); /* once, while a sync is about to fail */
 
 static int syncs_fail(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
 {
     (void)fd, (void)name, (void)offset, (void)length;
+    if (broken && op == OS_OP_FDATASYNC && meanwhile != NULL) {
+        void (*now)(void) = meanwhile;
+        meanwhile = NULL;
+        now();
+    }
     return broken && op == OS_OP_FDATASYNC ? EIO : 0;
 }
 
@@ -154,6 +161,52 @@ START_TEST(all_suspect_segments_behind_the_loss_go_together)
 }
 END_TEST
 
+static shale_db *other;
+
+/* The suspect segment is sealed, an empty one behind it, too, and a commit goes into the third. */
+static void *go_on(void *ctx)
+{
+    struct os_wait forever = os_wait_forever();
+    (void)ctx;
+    assert_ok(db_seal(other, &forever));
+    assert_ok(db_prepare(other, 0, &forever));
+    assert_ok(db_seal_empty(other));
+    assert_ok(shale_put(other, "e", 1, "behind the gap", 14, SHALE_NOSYNC));
+    return NULL;
+}
+
+static void go_on_in_a_thread(void) /* this one holds SYNC */
+{
+    pthread_t thread;
+    broken = false;
+    assert_ok(os_thread_start(&thread, go_on, NULL, "go on"));
+    os_thread_join(thread);
+    broken = true;
+}
+
+START_TEST(empty_segment_behind_the_loss_hides_no_later_commit)
+{
+    put(db, "a", "1");
+    assert_ok(shale_sync(db));
+    shale_options o = small_options();
+    o.max_sealed = 8;
+    assert_ok(shale_open(dir, &o, &other));
+    int fd = hold_flush();
+    put(db, "b", "does not reach the disk");
+    meanwhile = go_on_in_a_thread;
+    run_into_panic("d", "behind it");
+    damage("does not reach the disk");
+    close(fd);
+    assert_ok(shale_flush(db));
+    expect(db, NULL, "a", "1");
+    expect(db, NULL, "b", NULL);
+    expect(db, NULL, "d", NULL);
+    expect(db, NULL, "e", "behind the gap");
+    assert_ok(shale_close(other));
+    check_cured();
+}
+END_TEST
+
 START_TEST(flush_ends_it_also_when_the_active_segment_is_empty)
 {
     put(db, "a", "1");
@@ -234,6 +287,7 @@ static Suite *suite(void)
     tcase_add_test(t, what_does_not_verify_is_dropped_and_the_log_goes_on);
     tcase_add_test(t, first_record_lost);
     tcase_add_test(t, all_suspect_segments_behind_the_loss_go_together);
+    tcase_add_test(t, empty_segment_behind_the_loss_hides_no_later_commit);
     tcase_add_test(t, flush_ends_it_also_when_the_active_segment_is_empty);
     tcase_add_test(t, open_beside_it_ends_it);
     tcase_add_test(t, open_beside_it_works_where_the_cure_fails);
