@@ -121,10 +121,10 @@ static int64_t now_ms(void)
     return os_now() / 1000000;
 }
 
-/* *ended: it is gone without an answer. */
+/* *ended: it is gone without an answer. What has come when the time is over is the beginning of what the next
+ * call returns. */
 static const char *wait_line(struct agent *a, int ms, bool *ended)
 {
-    size_t n = 0;
     int64_t end = now_ms() + ms;
     for (;;) {
         struct pollfd p = {.fd = a->from, .events = POLLIN};
@@ -133,16 +133,17 @@ static const char *wait_line(struct agent *a, int ms, bool *ended)
         if (rc <= 0) {
             return NULL;
         }
-        ssize_t got = read(a->from, a->answer + n, 1);
+        ssize_t got = read(a->from, a->answer + a->had, 1);
         if (got <= 0) {
             *ended = true;
             return NULL;
         }
-        if (a->answer[n] == '\n') {
-            a->answer[n] = '\0';
+        if (a->answer[a->had] == '\n') {
+            a->answer[a->had] = '\0';
+            a->had = 0;
             return a->answer;
         }
-        n = n + 1 < sizeof a->answer ? n + 1 : n;
+        a->had = a->had + 1 < sizeof a->answer ? a->had + 1 : a->had;
     }
 }
 

@@ -17,6 +17,7 @@ struct agent {
     int to, from; /* pipes */
     unsigned id;  /* its row on the board */
     struct board *board;
+    size_t had; /* bytes of an answer that is not whole yet */
     char answer[4096];
 };
 
