@@ -133,6 +133,27 @@ int os_map_populate_read(void *map, size_t offset, size_t size)
     return populate(map, offset, size, false);
 }
 
+#define RESIDENT_PAGES 64u /* asked about at once */
+
+bool os_map_resident(void *map, size_t offset, size_t size)
+{
+    unsigned char pages[RESIDENT_PAGES];
+    while (size > 0) {
+        size_t length = size < RESIDENT_PAGES * os_page_size() ? size : RESIDENT_PAGES * os_page_size();
+        int rc;
+        OS_CALL(rc, OS_OP_ADVISE, -1, NULL, offset, NULL, mincore((char *)map + offset, length, pages));
+        for (size_t i = 0; rc == 0 && i * os_page_size() < length; i++) {
+            rc = (pages[i] & 1) != 0 ? 0 : -1;
+        }
+        if (rc != 0) {
+            return false;
+        }
+        offset += length;
+        size -= length;
+    }
+    return true;
+}
+
 int os_map_populate_write(void *map, size_t offset, size_t size)
 {
     return populate(map, offset, size, true);

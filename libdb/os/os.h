@@ -203,6 +203,10 @@ void os_map_random(void *map, size_t size); /* no read-ahead */
 /* Faults the pages in for reading; an I/O error is SHALE_IO instead of a signal (MADV_POPULATE_READ). */
 int os_map_populate_read(void *map, size_t offset, size_t size);
 int os_map_populate_write(void *map, size_t offset, size_t size);
+/* All pages of a file's mapping from offset, a page's, are in the page cache: faulting them in reads nothing.
+ * false: not all, or it cannot be known. The kernel says true to whom it does not want to tell: who neither
+ * owns the file nor may write it. */
+bool os_map_resident(void *map, size_t offset, size_t size);
 
 /* ---- byte-range locks (lock.c) ---- */
 

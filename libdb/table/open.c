@@ -34,6 +34,7 @@ static int check_size(struct table *t, int fd, uint64_t size)
     t->size = (uint64_t)st.st_size;
     t->dev = st.st_dev;
     t->ino = st.st_ino;
+    t->owner = st.st_uid;
     if (size != 0 && size != t->size) {
         return err_set(SHALE_CORRUPT, "%s: %llu bytes long, should be %llu", t->name,
                        (unsigned long long)t->size, (unsigned long long)size);
@@ -77,7 +78,10 @@ static int take_end(struct table *t, int *fd)
     if (os_map(*fd, (size_t)t->size, false, &map) == SHALE_OK) {
         t->map = map;
         t->end = t->map + t->footer.data_size;
-        int rc = os_map_populate_read(t->map, (size_t)t->at.sums, (size_t)(t->size - t->at.sums));
+        int rc = faults_init(&t->faults, t->map, t->size, t->owner);
+        if (rc == SHALE_OK) {
+            rc = faults_need(&t->faults, t->at.sums, t->size);
+        }
         return rc == SHALE_OK ? rc : err_wrap(rc, "%s: properties", t->name);
     }
     err_clear();
@@ -104,7 +108,7 @@ static int open_tail(struct table *t)
                                   .to = t->at.sums,
                                   .sums = t->end + (t->at.sums - t->footer.data_size),
                                   .ready = base_calloc(words, sizeof *t->tail.ready),
-                                  .map = t->map,
+                                  .faults = &t->faults,
                                   .verify = t->verify,
                                   .number = t->number,
                                   .name = t->name};
@@ -255,6 +259,7 @@ void table_unref(struct table *t)
         free(t->end);
     }
     os_close(&t->fd);
+    faults_release(&t->faults);
     free(t->seen);
     free(t->tail.ready);
     table_info_release(&t->info);

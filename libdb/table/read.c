@@ -47,13 +47,16 @@ static int first_use(struct table *t, uint32_t i, const struct index_entry *e, c
     uint64_t end = e->offset + e->stored + sizeof(struct table_trailer);
     uint64_t from = load->from < e->offset ? load->from : e->offset;
     uint64_t to = load->to > end ? load->to : end;
-    int rc = os_map_populate_read(t->map, (size_t)from, (size_t)(to - from));
+    int rc = faults_need(&t->faults, from, to);
     if (rc != SHALE_OK &&
         (from < e->offset || to > end)) { /* a bad page next door is not this block's trouble */
-        rc = os_map_populate_read(t->map, (size_t)e->offset, (size_t)(end - e->offset));
+        rc = faults_need(&t->faults, e->offset, end);
     }
     rc = table_wrap(t, e->offset, rc);
     if (rc == SHALE_OK && t->verify) {
+        for (uint64_t at = 0; at < e->stored; at += BASE_CACHELINE) {
+            BASE_PREFETCH(t->map + e->offset + at);
+        }
         rc = unseal(t, e, t->map + e->offset);
     }
     if (rc == SHALE_OK) {

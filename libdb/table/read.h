@@ -4,6 +4,7 @@
 
 #include "table/block.h"
 #include "table/cache.h"
+#include "table/fault.h"
 #include "table/filter.h"
 #include "table/index.h"
 
@@ -15,10 +16,12 @@ struct table {
     int dirfd; /* borrowed; see table_open */
     dev_t dev;
     ino_t ino;
+    uid_t owner;
     unsigned char *map; /* the whole file; NULL: blocks are read through fd */
     int fd;             /* -1 when mapped */
     unsigned char *end; /* data_size to the footer: in the mapping, or own memory
                            where there is none */
+    struct table_faults faults;
     struct table_layout at;
     struct table_footer footer;
     struct table_tail tail;

@@ -15,8 +15,7 @@ uint64_t tail_sum(const unsigned char *page, struct tail_range range, uint64_t n
 int tail_check(const struct table_tail *t, uint64_t page)
 {
     struct tail_range r = tail_range(t->from, t->to, page);
-    size_t size = (size_t)(r.end - r.begin);
-    int rc = t->map != NULL ? os_map_populate_read(t->map, (size_t)r.begin, size) : SHALE_OK;
+    int rc = faults_need(t->faults, r.begin, r.end);
     if (rc == SHALE_OK && t->verify &&
         tail_sum(t->bytes + (r.begin - t->from), r, t->number) != get_u64(t->sums + page * 8)) {
         rc = err_set(SHALE_CORRUPT, "checksum mismatch");

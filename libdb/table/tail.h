@@ -12,6 +12,7 @@
 #ifndef TABLE_TAIL_H
 #define TABLE_TAIL_H
 
+#include "table/fault.h"
 #include "table/format.h"
 
 struct table_tail {
@@ -19,7 +20,7 @@ struct table_tail {
     uint64_t from, to;          /* the end of the data, the end of the index */
     const unsigned char *sums;
     _Atomic uint64_t *ready; /* a bit a page */
-    unsigned char *map;      /* of the whole file; NULL: bytes are in memory */
+    const struct table_faults *faults;
     bool verify;
     uint64_t number;
     const char *name;
