@@ -86,14 +86,22 @@ static bool unchanged(const struct mem_node *n, const struct mem_spot *at)
     return atomic_load_explicit(&n->splits, memory_order_relaxed) == at->splits;
 }
 
-static void prefetch(const struct mem_index *m, const struct mem_node *n, const struct mem_spot *at,
-                     unsigned pos)
+/* The record in place pos of a node, and its bytes in the log. Past the last place: of the leaf behind it.
+ * What is read may be of any age: nothing but a hint comes of it. */
+static void prefetch(const struct mem_index *m, const struct mem_node *n, uint64_t perm, unsigned pos)
 {
-    if (pos < mem_count(at->perm)) {
-        unsigned slot = mem_slot(at->perm, pos);
-        uint32_t entry = atomic_load_explicit(&n->entries[slot], memory_order_relaxed);
+    if (pos >= mem_count(perm)) {
+        pos -= mem_count(perm);
+        n = mem_node_at(m, mem_next(n));
+        perm = n != NULL ? atomic_load_explicit(&n->perm, memory_order_relaxed) : 0;
+    }
+    if (pos < mem_count(perm)) {
+        unsigned slot = mem_slot(perm, pos);
+        uintptr_t entry =
+            (uintptr_t)m->seg->map + atomic_load_explicit(&n->entries[slot], memory_order_relaxed);
         mem_prefetch(m, atomic_load_explicit(&n->refs[slot], memory_order_relaxed));
-        __builtin_prefetch((const void *)((uintptr_t)m->seg->map + entry));
+        BASE_PREFETCH((const void *)entry);
+        BASE_PREFETCH((const void *)(entry + BASE_CACHELINE));
     }
 }
 
@@ -102,7 +110,7 @@ static void prefetch_leaf(const struct mem_index *m, const struct mem_spot *at)
 {
     const struct mem_node *n = mem_node_at(m, at->node);
     for (unsigned i = 0; i <= AHEAD; i++) {
-        prefetch(m, n, at, at->pos + i);
+        prefetch(m, n, at->perm, at->pos + i);
     }
     const struct mem_node *right = mem_node_at(m, mem_next(n));
     if (right != NULL) {
@@ -124,7 +132,7 @@ static bool step_right(const struct mem_index *m, struct mem_spot *at, uint32_t 
         if (BASE_LIKELY(pos < count)) {
             at->pos = pos;
             at->ref = ref;
-            prefetch(m, n, at, pos + AHEAD);
+            prefetch(m, n, at->perm, pos + AHEAD);
             return true;
         }
         *from = right;
@@ -239,7 +247,7 @@ static bool step_left(const struct mem_index *m, struct mem_spot *at)
     at->pos--;
     at->ref = ref;
     if (at->pos >= AHEAD) {
-        prefetch(m, n, at, at->pos - AHEAD);
+        prefetch(m, n, at->perm, at->pos - AHEAD);
     }
     return true;
 }

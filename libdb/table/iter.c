@@ -144,12 +144,11 @@ BASE_INLINE int show(struct table_iter *it, uint32_t at)
     return SHALE_OK;
 }
 
-/* What stands STEP_AHEAD entries on; behind the last one, the next block. */
-BASE_INLINE void ask_ahead(const struct table_block *b, uint32_t at)
+/* Asks for entry `at`; behind the last one, for the next block. */
+BASE_INLINE void ask_for(const struct table_block *b, uint32_t at)
 {
-    const unsigned char *p = at + STEP_AHEAD < b->count
-                                 ? b->data + block_offset(b, at + STEP_AHEAD)
-                                 : b->data + b->size + (size_t)(at + STEP_AHEAD - b->count) * BASE_CACHELINE;
+    const unsigned char *p = at < b->count ? b->data + block_offset(b, at)
+                                           : b->data + b->size + (size_t)(at - b->count) * BASE_CACHELINE;
     BASE_PREFETCH(p);
     BASE_PREFETCH(p + BASE_CACHELINE);
 }
@@ -213,8 +212,8 @@ int table_iter_seek(struct table_iter *it, struct slice key)
     if (rc != SHALE_OK) {
         return rc;
     }
-    for (uint32_t i = 0; i < STEP_AHEAD && at + i < it->parts.count; i++) { /* next comes next */
-        BASE_PREFETCH(it->parts.data + block_offset(&it->parts, at + i));
+    for (uint32_t i = 0; i < STEP_AHEAD; i++) { /* next comes next */
+        ask_for(&it->parts, at + i);
     }
     return at < it->parts.count ? show(it, at) : show_first(it, block + 1);
 }
@@ -243,7 +242,7 @@ int table_iter_next(struct table_iter *it)
     }
     it->valid = false;
     uint32_t at = it->entry + 1;
-    ask_ahead(&it->parts, at);
+    ask_for(&it->parts, at + STEP_AHEAD);
     return BASE_LIKELY(at < it->parts.count) ? show(it, at) : show_first(it, it->block + 1);
 }
 
