@@ -135,7 +135,7 @@ struct version_log {
     struct state *state;
     unsigned mode;
     uint64_t
-        roll_bytes; /* a manifest longer than this, and than 4 times its first record, is rolled; 0: 1 MiB */
+        roll_bytes; /* a manifest longer than this, and than twice its first record, is rolled; 0: 8 KiB */
 };
 #ifdef SHALE_DEBUG
 extern uint64_t version_roll_bytes; /* what 0 stands for: tests of the whole library make it small */

@@ -435,6 +435,23 @@ START_TEST(reader_makes_no_log_segment)
 }
 END_TEST
 
+/* Everybody who opens the database reads it. */
+START_TEST(manifest_stays_short)
+{
+    struct db_view *view;
+    uint64_t seq, first;
+    for (unsigned i = 0; i < 150; i++) {
+        make_work();
+        assert_ok(shale_work(db, SHALE_WORK_COMPACT, UINT64_MAX, NULL));
+    }
+    assert_ok(db_view_get(db, &view, &seq));
+    first = view->version->manifest;
+    ck_assert_uint_le(view->version->length, 9 << 10);
+    db_view_unref(view);
+    ck_assert_uint_ge(first, 3);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_compact");
@@ -445,6 +462,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, wish_that_is_past_or_noise_holds_nobody_up, 0, 2);
     tcase_add_test(t, range_that_meets_a_busy_level_says_so);
     tcase_add_test(t, range_that_waits_for_a_busy_level_can_be_cancelled);
+    tcase_add_test(t, manifest_stays_short);
     suite_add_tcase(s, t);
     t = tcase_create("packing");
     tcase_set_timeout(t, 60);
