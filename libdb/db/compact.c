@@ -5,12 +5,18 @@
  * would overlap too much of the level below the next, which would make their own compaction dear. Commit,
  * under MANIFEST: every input must still be in the version, else the outputs are dropped; after the epoch
  * moved the inputs are unlinked. On an unknown outcome nothing is deleted.
+ *
+ * Giving way. A compaction between deeper levels takes seconds, and where it holds the level that L0 goes to,
+ * L0 may fill up meanwhile. So when L0 presses it ends early: between two tables of its lower level, behind
+ * which nothing has been read yet, it commits what it has; what is left of the upper table becomes a table of
+ * its own, in the upper level.
  */
 #include "db/compact.h"
 
 /* Between looks at progress, cancelling and flushing: entries, and bytes. */
-#define CHECK_EVERY 1024
-#define CHECK_BYTES (UINT64_C(1) << 20)
+#define CHECK_EVERY     1024
+#define CHECK_BYTES     (UINT64_C(1) << 20)
+#define GIVE_WAY_TABLES 2 /* of the lower level: where fewer are left it is as well to go on */
 
 struct output {
     shale_db *db;
@@ -24,7 +30,8 @@ struct output {
     uint64_t grandparent_bytes;     /* overlapped by the current output */
     uint64_t read, written, entries;
     uint64_t looked; /* `read`, at the last look */
-    bool flush_failed;
+    uint32_t lower;  /* tables of the lower level that end before the keys that were reached */
+    bool flush_failed, gives_way;
 };
 
 /* ---- cutting ---- */
@@ -94,6 +101,34 @@ static bool lies_below(struct output *o, struct slice key)
     return false;
 }
 
+/* ---- packing ---- */
+
+#ifdef SHALE_DEBUG
+uint64_t db_pack_above = 0; /* tests are small, and are to meet packed blocks */
+#endif
+
+/* Are blocks to be packed in the tables that c makes of v? As long as keys and values are less than a
+ * sixteenth of the machine's memory they stay raw: then the page cache holds all of them, once for all
+ * processes, and a reader uses them where they lie, instead of unpacking its own copy of each.
+ * doc/decisions/0013 */
+static bool packs(const shale_db *db, const struct version *v, const struct compaction *c)
+{
+#ifdef SHALE_DEBUG
+    uint64_t above = db_pack_above;
+#else
+    uint64_t above = os_memory_bytes() / 16;
+#endif
+    uint64_t bytes = 0;
+    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
+        for (uint32_t i = 0; i < v->level[l].count; i++) {
+            bytes += v->level[l].tables[i]->info.raw_bytes;
+        }
+    }
+    return c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4 && bytes > above;
+}
+
+/* ---- flushing meanwhile ---- */
+
 /* A compaction takes seconds, in which writers fill one memtable after the other. Where they have to wait for
  * a flush it is theirs to do, a quarter of a second each time; so it is done in between. */
 static void flush_between(struct output *o)
@@ -111,7 +146,97 @@ static void flush_between(struct output *o)
     db_doing(o->db, "compacting L%u to L%u", o->c->from, o->c->to);
 }
 
-static int look_up(struct output *o)
+/* ---- giving way ---- */
+
+static void reach_lower(struct output *o, struct slice key)
+{
+    const struct compaction *c = o->c;
+    while (o->lower < c->lower_count &&
+           slice_compare(buf_slice(&c->lower[o->lower]->info.largest), key) < 0) {
+        o->lower++;
+    }
+}
+
+/* Does L0 press, and need levels that are held here? */
+static bool should_give_way(struct output *o, struct slice key)
+{
+    const struct compaction *c = o->c;
+    struct db_guard g;
+    uint64_t seq;
+    bool should = false;
+    reach_lower(o, key);
+    if (c->from == 0 || c->whole || c->lower_count - o->lower < GIVE_WAY_TABLES) {
+        return false;
+    }
+    if (db_view_enter(o->db, &g, &seq) == SHALE_OK) {
+        const struct version *v = g.view->version;
+        should = db_level0_urgent(o->db, v) && db_level_output(o->db, v, 0) >= c->from;
+        db_view_leave(o->db, &g);
+    }
+    return should;
+}
+
+/* Has all been read of the lower tables that begin before key, and are there others? */
+static bool at_border(struct output *o, struct slice key)
+{
+    const struct compaction *c = o->c;
+    reach_lower(o, key);
+    return o->lower > 0 && o->lower < c->lower_count &&
+           slice_compare(buf_slice(&c->lower[o->lower]->info.smallest), key) >= 0;
+}
+
+static int merge_into(struct output *o, struct db_merge *m, int rc);
+
+/* What an upper table holds from key on, as a table of the same level. */
+static int keep_rest(struct output *o, struct version_table *const *upper, struct slice key)
+{
+    unsigned level = o->c->from;
+    struct compaction c = {
+        .from = level, .to = level, .upper = upper, .upper_count = 1, .bytes = upper[0]->info.size};
+    struct output rest = {
+        .db = o->db, .c = &c, .v = o->v, .edit = o->edit, .table_options = o->table_options};
+    struct db_merge_options mo = {.fill_cache = false, .sequential = true};
+    struct db_merge *m = NULL;
+    rest.table_options.lz4 = packs(o->db, o->v, &c);
+    int rc = db_merge_tables(o->db, &c, &mo, &m);
+    if (rc == SHALE_OK) {
+        rc = merge_into(&rest, m, db_merge_seek(m, key));
+    }
+    table_build_abandon(rest.builder);
+    db_merge_release(m);
+    o->written += rest.written;
+    return rc;
+}
+
+/* Ends before key, at a border: the inputs are no more than what was read. */
+static int give_way(struct output *o, struct slice key)
+{
+    struct compaction *c = o->c;
+    uint32_t n = 0;
+    int rc = output_finish(o);
+    while (n < c->upper_count && slice_compare(buf_slice(&c->upper[n]->info.largest), key) < 0) {
+        n++;
+    }
+    if (rc == SHALE_OK && n < c->upper_count &&
+        slice_compare(buf_slice(&c->upper[n]->info.smallest), key) < 0) {
+        rc = keep_rest(o, &c->upper[n], key);
+        n++;
+    }
+    c->upper_count = n;
+    c->lower_count = o->lower;
+    c->bytes = 0;
+    for (uint32_t i = 0; i < c->upper_count; i++) {
+        c->bytes += c->upper[i]->info.size;
+    }
+    for (uint32_t i = 0; i < c->lower_count; i++) {
+        c->bytes += c->lower[i]->info.size;
+    }
+    return rc;
+}
+
+/* ---- merging ---- */
+
+static int look_up(struct output *o, struct slice key)
 {
     struct compaction *c = o->c;
     uint64_t done = o->read < c->bytes ? o->read : c->bytes;
@@ -122,6 +247,7 @@ static int look_up(struct output *o)
         return err_set(SHALE_CANCELLED, "%s: compaction cancelled: the handle is being closed", o->db->path);
     }
     flush_between(o);
+    o->gives_way = o->gives_way || should_give_way(o, key);
     if (c->progress != NULL &&
         c->progress(c->progress_ctx, c->progress_before + done, c->progress_total) != 0) {
         return err_set(SHALE_CANCELLED, "%s: compaction cancelled", o->db->path);
@@ -129,12 +255,15 @@ static int look_up(struct output *o)
     return SHALE_OK;
 }
 
-static int merge_into(struct output *o, struct db_merge *m)
+/* rc: of positioning m. */
+static int merge_into(struct output *o, struct db_merge *m, int rc)
 {
     struct db_breath breath = {.db = o->db};
-    int rc = db_merge_first(m);
     while (rc == SHALE_OK) {
         const struct db_entry *e = db_merge_entry(m);
+        if (BASE_UNLIKELY(o->gives_way) && at_border(o, e->key)) {
+            return give_way(o, e->key);
+        }
         o->read += e->key.size + e->value.size;
         db_breathe(&breath, e->key.size + e->value.size);
         if (e->type == TABLE_PUT || lies_below(o, e->key)) {
@@ -142,7 +271,7 @@ static int merge_into(struct output *o, struct db_merge *m)
         }
         bool due = ++o->entries % CHECK_EVERY == 0 || o->read - o->looked >= CHECK_BYTES;
         if (rc == SHALE_OK && due) {
-            rc = look_up(o);
+            rc = look_up(o, e->key);
         }
         if (rc == SHALE_OK) {
             rc = db_merge_next(m);
@@ -201,30 +330,6 @@ static int copy_info(const struct table_info *from, struct table_info *to)
     return rc == SHALE_OK ? buf_set(&to->largest, from->largest.data, from->largest.size) : rc;
 }
 
-#ifdef SHALE_DEBUG
-uint64_t db_pack_above = 0; /* tests are small, and are to meet packed blocks */
-#endif
-
-/* Are blocks to be packed in the tables that c makes of v? As long as keys and values are less than a
- * sixteenth of the machine's memory they stay raw: then the page cache holds all of them, once for all
- * processes, and a reader uses them where they lie, instead of unpacking its own copy of each.
- * doc/decisions/0013 */
-static bool packs(const shale_db *db, const struct version *v, const struct compaction *c)
-{
-#ifdef SHALE_DEBUG
-    uint64_t above = db_pack_above;
-#else
-    uint64_t above = os_memory_bytes() / 16;
-#endif
-    uint64_t bytes = 0;
-    for (unsigned l = 0; l < VERSION_LEVELS; l++) {
-        for (uint32_t i = 0; i < v->level[l].count; i++) {
-            bytes += v->level[l].tables[i]->info.raw_bytes;
-        }
-    }
-    return c->to >= 2 && db->options.compression == SHALE_COMPRESS_LZ4 && bytes > above;
-}
-
 /* A table with nothing to merge with is moved by the edit alone; not where it would escape compression. */
 static bool is_trivial(const shale_db *db, const struct version *v, const struct compaction *c)
 {
@@ -256,7 +361,7 @@ static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction 
                                              .mode = db->options.mode};
     int rc = db_merge_tables(db, c, &mo, &m);
     if (rc == SHALE_OK) {
-        rc = merge_into(&o, m);
+        rc = merge_into(&o, m, db_merge_first(m));
     }
     table_build_abandon(o.builder);
     db_merge_release(m);
@@ -276,9 +381,9 @@ int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c)
     bool unknown = false, trivial = is_trivial(db, view->version, c);
     db_doing(db, "compacting L%u to L%u", c->from, c->to);
     os_mark(OS_MARK_COMPACT);
-    int rc = remove_inputs(c, &edit);
+    int rc = trivial ? move_table(db, c, &edit) : rewrite_tables(db, view, c, &edit);
     if (rc == SHALE_OK) {
-        rc = trivial ? move_table(db, c, &edit) : rewrite_tables(db, view, c, &edit);
+        rc = remove_inputs(c, &edit);
     }
     if (rc == SHALE_OK) {
         os_mark(OS_MARK_COMPACT);

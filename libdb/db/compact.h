@@ -22,6 +22,7 @@ struct compaction {
     struct version_table *const *lower;
     uint32_t lower_count;
     uint64_t bytes;
+    bool whole;              /* asked for by hand: it does not end early */
     shale_progress progress; /* NULL: only the closing of the handle cancels */
     void *progress_ctx;
     uint64_t progress_before, progress_total;
@@ -46,7 +47,8 @@ void db_compaction_pick_all(const struct version *v, unsigned to, struct compact
 #ifdef SHALE_DEBUG
 extern uint64_t db_pack_above; /* bytes of keys and values; else a sixteenth of the memory */
 #endif
-/* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. */
+/* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. c says afterwards what the inputs
+ * were: fewer than picked, where it ended early for the sake of L0. */
 int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c);
 
 #endif

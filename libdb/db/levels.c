@@ -159,6 +159,7 @@ void db_compaction_pick_run(const struct version *v, unsigned from, unsigned to,
                             uint32_t count, uint64_t most, struct compaction *c)
 {
     db_compaction_pick(v, from, to, first, from == 0 ? count : 1, c);
+    c->whole = true;
     if (from == 0 || c->lower_count == 0) { /* without anything to merge with it is moved, by itself */
         return;
     }
@@ -175,7 +176,8 @@ void db_compaction_pick_all(const struct version *v, unsigned to, struct compact
                              .upper_count = v->level[0].count,
                              .lower = v->level[to].tables,
                              .lower_count = v->level[to].count,
-                             .between = v};
+                             .between = v,
+                             .whole = true};
     for (unsigned l = 0; l <= to; l++) {
         c->bytes += v->level[l].bytes;
     }

@@ -332,7 +332,8 @@ int db_stall(shale_db *db, const struct os_wait *wait)
     unsigned from = (db->options.l0_compact + db->options.l0_stop) / 2;
     unsigned over = p.l0 > from ? p.l0 - from : 0;
     unsigned span = db->options.l0_stop > from ? db->options.l0_stop - from : 1;
-    atomic_store_explicit(&db->delay_ns, DELAY_NS * over * over / (span * span), memory_order_relaxed);
+    unsigned left = span > over ? span - over : 1; /* the last steps are long: a stall is longer */
+    atomic_store_explicit(&db->delay_ns, DELAY_NS * over * over / (span * left), memory_order_relaxed);
     return SHALE_OK;
 }
 

@@ -349,6 +349,25 @@ START_TEST(large_commit_is_delayed_as_much_as_small_ones)
 }
 END_TEST
 
+/* With the square of how near the stall is, and more where one table is left. */
+START_TEST(delay_grows_up_to_a_stall)
+{
+    static const uint64_t expected[] = {0, 0, 0, 64000 / (3 * 2), 64000 * 4 / (3 * 1)};
+    int fd = -1;
+    assert_ok(os_open(db->dirfd, "LOCK", O_RDWR, 0, &fd));
+    assert_ok(os_lock_try(fd, OS_BYTE_COMPACT, OS_COMPACT_LEVELS, true));
+    db->options.l0_compact = 2;
+    db->options.l0_stop = 8; /* half way is 5 */
+    for (unsigned n = 3; n < 8; n++) {
+        ck_assert_uint_eq(tables(0), n);
+        assert_ok(shale_put(db, "c", 1, "v", 1, 0));
+        ck_assert_uint_eq(atomic_load(&db->delay_ns), expected[n - 3]);
+        assert_ok(shale_flush(db));
+    }
+    os_close(&fd);
+}
+END_TEST
+
 static off_t log_bytes(void)
 {
     struct stat st;
@@ -463,6 +482,7 @@ static Suite *suite(void)
     tcase_add_test(t, range_that_meets_a_busy_level_says_so);
     tcase_add_test(t, range_that_waits_for_a_busy_level_can_be_cancelled);
     tcase_add_test(t, manifest_stays_short);
+    tcase_add_test(t, delay_grows_up_to_a_stall);
     suite_add_tcase(s, t);
     t = tcase_create("packing");
     tcase_set_timeout(t, 60);
