@@ -257,6 +257,51 @@ START_TEST(near_a_stall_is_compacted_level_by_level)
 }
 END_TEST
 
+static int refuse_statfs(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)offset, (void)length;
+    return op == OS_OP_STAT && fd == db->dirfd && name == NULL ? EIO : 0;
+}
+
+/* Everything at once needs its whole space once more. */
+START_TEST(without_knowing_the_space_it_is_compacted_level_by_level)
+{
+    make_levels(ENTRIES, 100);
+    uint64_t before = compactions();
+    os_door_hook = refuse_statfs;
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    os_door_hook = NULL;
+    ck_assert_uint_gt(compactions(), before + 1);
+    check_levels(ENTRIES, 100);
+}
+END_TEST
+
+static void *let_go_later(void *fd)
+{
+    os_nap(1500000000);
+    assert_ok(os_unlock(*(int *)fd, OS_BYTE_COMPACT + VERSION_LEVELS - 1, 1));
+    return NULL;
+}
+
+/* All levels at once may never be free: after a second the others are begun with. */
+START_TEST(busy_level_is_not_waited_for_longer_than_a_second)
+{
+    pthread_t thread;
+    int fd = -1;
+    make_levels(ENTRIES, 100);
+    uint64_t before = compactions();
+    assert_ok(shale_set_timeout(db, -1));
+    assert_ok(os_open(db->dirfd, "LOCK", O_RDWR, 0, &fd));
+    assert_ok(os_lock_try(fd, OS_BYTE_COMPACT + VERSION_LEVELS - 1, 1, true));
+    assert_ok(os_thread_start(&thread, let_go_later, &fd, "let-go"));
+    assert_ok(shale_compact_range(db, NULL, 0, NULL, 0, NULL, NULL));
+    os_thread_join(thread);
+    ck_assert_uint_gt(compactions(), before + 1);
+    check_levels(ENTRIES, 100);
+    os_close(&fd);
+}
+END_TEST
+
 START_TEST(who_is_about_to_compact_all_is_left_the_work)
 {
     uint64_t done;
@@ -494,6 +539,8 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, everything_is_compacted_in_one_merge);
     tcase_add_test(t, more_is_compacted_level_by_level);
+    tcase_add_test(t, without_knowing_the_space_it_is_compacted_level_by_level);
+    tcase_add_test(t, busy_level_is_not_waited_for_longer_than_a_second);
     tcase_add_test(t, who_is_about_to_compact_all_is_left_the_work);
     tcase_add_test(t, memtable_is_flushed_while_a_compaction_runs);
     tcase_add_test(t, log_of_a_compacted_database_is_small);
