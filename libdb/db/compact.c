@@ -16,7 +16,8 @@
 /* Between looks at progress, cancelling and flushing: entries, and bytes. */
 #define CHECK_EVERY     1024
 #define CHECK_BYTES     (UINT64_C(1) << 20)
-#define GIVE_WAY_TABLES 2 /* of the lower level: where fewer are left it is as well to go on */
+#define CLOSE_WAIT_NS   500000000 /* a close waits for what is done by then, and no more than twice as long */
+#define GIVE_WAY_TABLES 2         /* of the lower level: where fewer are left it is as well to go on */
 
 struct output {
     shale_db *db;
@@ -29,8 +30,10 @@ struct output {
     uint32_t grandparent;           /* table of level to + 1 that the keys have reached */
     uint64_t grandparent_bytes;     /* overlapped by the current output */
     uint64_t read, written, entries;
-    uint64_t looked; /* `read`, at the last look */
-    uint32_t lower;  /* tables of the lower level that end before the keys that were reached */
+    uint64_t looked;      /* `read`, at the last look */
+    uint64_t raw;         /* what `read` will come to */
+    int64_t began, until; /* until: 0, or when the close of the handle has waited long enough */
+    uint32_t lower;       /* tables of the lower level that end before the keys that were reached */
     bool flush_failed, gives_way;
 };
 
@@ -193,8 +196,14 @@ static int keep_rest(struct output *o, struct version_table *const *upper, struc
     unsigned level = o->c->from;
     struct compaction c = {
         .from = level, .to = level, .upper = upper, .upper_count = 1, .bytes = upper[0]->info.size};
-    struct output rest = {
-        .db = o->db, .c = &c, .v = o->v, .edit = o->edit, .table_options = o->table_options};
+    struct output rest = {.db = o->db,
+                          .c = &c,
+                          .v = o->v,
+                          .edit = o->edit,
+                          .table_options = o->table_options,
+                          .raw = upper[0]->info.raw_bytes,
+                          .began = os_now(),
+                          .until = o->until};
     struct db_merge_options mo = {.fill_cache = false, .sequential = true};
     struct db_merge *m = NULL;
     rest.table_options.lz4 = packs(o->db, o->v, &c);
@@ -236,6 +245,22 @@ static int give_way(struct output *o, struct slice key)
 
 /* ---- merging ---- */
 
+/* Has the handle to be closed without it? What is nearly done is finished: else processes that come and go
+ * would all begin the same work, and nobody would end it. */
+static bool given_up(struct output *o)
+{
+    if (BASE_LIKELY(atomic_load_explicit(&o->db->stopping, memory_order_relaxed) == 0)) {
+        return false;
+    }
+    int64_t now = os_now();
+    if (o->until == 0) {
+        double left = o->raw > o->read ? (double)(o->raw - o->read) : 0, done = (double)o->read + 1;
+        bool soon = (double)(now - o->began) * left <= CLOSE_WAIT_NS * done;
+        o->until = soon ? now + 2 * (int64_t)CLOSE_WAIT_NS : now;
+    }
+    return now >= o->until;
+}
+
 static int look_up(struct output *o, struct slice key)
 {
     struct compaction *c = o->c;
@@ -243,10 +268,12 @@ static int look_up(struct output *o, struct slice key)
     o->looked = o->read;
     os_mark(OS_MARK_COMPACT);
     db_progress(o->db, done, c->bytes);
-    if (atomic_load_explicit(&o->db->stopping, memory_order_relaxed) != 0) {
+    if (given_up(o)) {
         return err_set(SHALE_CANCELLED, "%s: compaction cancelled: the handle is being closed", o->db->path);
     }
-    flush_between(o);
+    if (o->until == 0) {
+        flush_between(o);
+    }
     o->gives_way = o->gives_way || should_give_way(o, key);
     if (c->progress != NULL &&
         c->progress(c->progress_ctx, c->progress_before + done, c->progress_total) != 0) {
@@ -350,9 +377,22 @@ static int move_table(shale_db *db, const struct compaction *c, struct version_e
     return rc;
 }
 
+static uint64_t raw_bytes(const struct compaction *c)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < c->upper_count; i++) {
+        sum += c->upper[i]->info.raw_bytes;
+    }
+    for (uint32_t i = 0; i < c->lower_count; i++) {
+        sum += c->lower[i]->info.raw_bytes;
+    }
+    return sum; /* by hand there may be more between them: nobody closes meanwhile */
+}
+
 static int rewrite_tables(shale_db *db, struct db_view *view, struct compaction *c, struct version_edit *e)
 {
-    struct output o = {.db = db, .c = c, .v = view->version, .edit = e};
+    struct output o = {
+        .db = db, .c = c, .v = view->version, .edit = e, .raw = raw_bytes(c), .began = os_now()};
     struct db_merge_options mo = {.fill_cache = false, .sequential = true};
     struct db_merge *m = NULL;
     o.table_options = (struct table_options){.block_bytes = db->options.block_bytes,

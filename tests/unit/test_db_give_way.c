@@ -188,6 +188,59 @@ START_TEST(nothing_ends_early_without_need)
 }
 END_TEST
 
+/* ---- the handle is closed meanwhile ---- */
+
+static int64_t naps[8]; /* at each mark of the compaction; the first is before it begins */
+static unsigned marks;
+
+static void nap_at_mark(enum os_mark mark)
+{
+    if (mark == OS_MARK_COMPACT && marks < 8) {
+        os_nap(naps[marks++]);
+    }
+}
+
+static int compact_while_closing(void)
+{
+    struct compaction c;
+    assert_ok(os_compact_try(&db->roles, BOTTOM - 1, BOTTOM));
+    struct db_view *view = view_now();
+    db_compaction_pick_run(view->version, BOTTOM - 1, BOTTOM, 0, view->version->level[BOTTOM - 1].count,
+                           UINT64_MAX, &c);
+    marks = 0;
+    os_mark_hook = nap_at_mark;
+    atomic_store(&db->stopping, 1);
+    int rc = db_compaction_run(db, view, &c);
+    atomic_store(&db->stopping, 0);
+    os_mark_hook = NULL;
+    os_compact_unlock(&db->roles, BOTTOM - 1, BOTTOM);
+    db_view_unref(view);
+    return rc;
+}
+
+START_TEST(close_waits_for_what_is_nearly_done)
+{
+    assert_ok(compact_while_closing());
+    ck_assert_uint_ge(marks, 5); /* looked up several times */
+    ck_assert_uint_eq(tables(BOTTOM - 1), 0);
+    check_all();
+}
+END_TEST
+
+/* A sixth is done in 300 ms, or it takes longer than it seemed. */
+START_TEST(close_does_not_wait_for_long)
+{
+    unsigned files = tables(BOTTOM);
+    naps[1] = _i == 0 ? 300000000 : 0;
+    naps[2] = naps[3] = _i == 0 ? 0 : 600000000;
+    assert_status(compact_while_closing(), SHALE_CANCELLED);
+    ck_assert_uint_eq(marks, _i == 0 ? 2 : 4);
+    ck_assert_uint_eq(tables(BOTTOM), files);
+    ck_assert_uint_gt(tables(BOTTOM - 1), 0);
+    check_all();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("db_give_way");
@@ -197,6 +250,8 @@ static Suite *suite(void)
     tcase_add_test(t, compaction_ends_early_when_level_0_presses);
     tcase_add_test(t, compaction_goes_on_early_ending_or_not);
     tcase_add_loop_test(t, nothing_ends_early_without_need, 0, 2);
+    tcase_add_test(t, close_waits_for_what_is_nearly_done);
+    tcase_add_loop_test(t, close_does_not_wait_for_long, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }
