@@ -186,12 +186,9 @@ static int open_lock_files(shale_db *db)
     unsigned mode = lock_mode(db->options.mode);
     int fd = -1;
     struct stat st;
-    int rc = os_open(db->dirfd, "LOCK", O_RDWR | O_CREAT, mode, &fd);
+    int rc = os_open_stat(db->dirfd, "LOCK", O_RDWR | O_CREAT, mode, &fd, &st);
     if (rc == SHALE_OK) {
         rc = os_roles_init(&db->roles, fd);
-    }
-    if (rc == SHALE_OK) {
-        rc = os_stat(fd, &st);
     }
     if (rc == SHALE_OK) {
         db->lock_dev = st.st_dev;

@@ -152,20 +152,15 @@ static int make_new(struct lockq *q)
 /* ---- opening it ---- */
 
 /* SHALE_CORRUPT: not a lock-queue file of this boot and layout. */
-static int check_file(const struct lockq *q, int fd)
+static int check_file(const struct lockq *q, int fd, const struct stat *st)
 {
-    struct stat st;
     struct lockq_header h;
     size_t got;
     const size_t fixed = offsetof(struct lockq_header, key);
-    int rc = os_stat(fd, &st);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    if (!S_ISREG(st.st_mode) || st.st_size != (off_t)LOCKQ_FILE_SIZE) {
+    if (st->st_size != (off_t)LOCKQ_FILE_SIZE) {
         return SHALE_CORRUPT;
     }
-    rc = os_pread(fd, &h, fixed, 0, &got);
+    int rc = os_pread(fd, &h, fixed, 0, &got);
     if (rc != SHALE_OK) {
         return rc;
     }
@@ -192,14 +187,15 @@ static int unlink_damaged(struct lockq *q, int fd)
 
 static int open_once(struct lockq *q, int *fd)
 {
-    int rc = os_open(q->queue_dir, q->queue_name, O_RDWR, 0, fd);
+    struct stat st;
+    int rc = os_open_stat(q->queue_dir, q->queue_name, O_RDWR, 0, fd, &st);
     if (rc == SHALE_NOTFOUND) {
         rc = make_new(q);
         if (rc == SHALE_OK) {
-            rc = os_open(q->queue_dir, q->queue_name, O_RDWR, 0, fd);
+            rc = os_open_stat(q->queue_dir, q->queue_name, O_RDWR, 0, fd, &st);
         }
     }
-    return rc == SHALE_OK ? check_file(q, *fd) : rc;
+    return rc == SHALE_OK ? check_file(q, *fd, &st) : rc;
 }
 
 void lockq_file_open(struct lockq *q)

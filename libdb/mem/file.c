@@ -51,14 +51,11 @@ static void fill_header(struct mem_header *h, const struct wal_segment *seg, uin
 }
 
 /* Is the open file the index of this very segment? */
-static int is_own(int fd, const struct wal_segment *seg, bool *own, struct stat *st)
+static int is_own(int fd, const struct stat *st, const struct wal_segment *seg, bool *own)
 {
     struct mem_header h;
     size_t got = 0;
-    int rc = os_stat(fd, st);
-    if (rc == SHALE_OK) {
-        rc = os_pread(fd, &h, sizeof h, 0, &got);
-    }
+    int rc = os_pread(fd, &h, sizeof h, 0, &got);
     if (rc == SHALE_OK) {
         *own = got == sizeof h && h.magic == MEM_MAGIC && h.checksum == header_checksum(&h) &&
                h.format == MEM_FORMAT && h.number == seg->number && h.salt == seg->salt &&
@@ -74,11 +71,11 @@ static int remove_leftover(int dirfd, const char *name, const struct wal_segment
     struct stat st, named;
     bool own = false;
     int fd = -1;
-    int rc = os_open(dirfd, name, O_RDWR, 0, &fd);
+    int rc = os_open_stat(dirfd, name, O_RDWR, 0, &fd, &st);
     if (rc != SHALE_OK) {
         return rc == SHALE_NOTFOUND ? SHALE_OK : rc;
     }
-    rc = is_own(fd, seg, &own, &st);
+    rc = is_own(fd, &st, seg, &own);
     if (rc != SHALE_OK || own) {
         rc = rc != SHALE_OK ? rc : SHALE_EXISTS;
         goto out;
@@ -190,9 +187,9 @@ int mem_open(int dirfd, struct wal_segment *seg, bool writable, struct mem_index
     bool own = false;
     int fd = -1;
     mem_name(seg->number, name);
-    int rc = os_open(dirfd, name, writable ? O_RDWR : O_RDONLY, 0, &fd);
+    int rc = os_open_stat(dirfd, name, writable ? O_RDWR : O_RDONLY, 0, &fd, &st);
     if (rc == SHALE_OK) {
-        rc = is_own(fd, seg, &own, &st);
+        rc = is_own(fd, &st, seg, &own);
     }
     if (rc == SHALE_OK && !own) {
         rc = SHALE_NOTFOUND;

@@ -102,24 +102,27 @@ static int open_or_create(int dirfd, const char *name, int flags, unsigned mode,
 }
 
 /* The umask took bits away from what open was told; a file of ours has exactly the mode asked for. */
-static int prepare_opened(int fd, const char *name, int flags, unsigned mode, bool created)
+static int prepare_opened(int fd, const char *name, int flags, unsigned mode, bool created, struct stat *st)
 {
-    struct stat st;
-    int rc = os_stat(fd, &st);
+    int rc = os_stat(fd, st);
     if (rc != SHALE_OK) {
         return err_wrap(rc, "%s", name);
     }
-    if (!S_ISREG(st.st_mode) && (flags & O_DIRECTORY) == 0) {
+    if (!S_ISREG(st->st_mode) && (flags & O_DIRECTORY) == 0) {
         return err_set(SHALE_INVALID, "%s: is not a regular file", name);
     }
-    if (created && (st.st_mode & 07777) != mode && fchmod(fd, (mode_t)mode) != 0) {
-        return err_sys("%s: chmod", name);
+    if (created && (st->st_mode & 07777) != mode) {
+        if (fchmod(fd, (mode_t)mode) != 0) {
+            return err_sys("%s: chmod", name);
+        }
+        st->st_mode = (st->st_mode & ~(mode_t)07777) | (mode_t)mode;
     }
     return SHALE_OK;
 }
 
-int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd)
+int os_open_stat(int dirfd, const char *name, int flags, unsigned mode, int *fd, struct stat *st)
 {
+    struct stat seen;
     bool created;
     int got = open_or_create(dirfd, name, flags, mode, &created);
     if (got < 0) {
@@ -132,13 +135,20 @@ int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd)
         return err_sys("%s: open", name);
     }
     count_open();
-    int rc = prepare_opened(got, name, flags, mode, created);
+    int rc = prepare_opened(got, name, flags, mode, created, &seen);
     if (rc != SHALE_OK) {
         os_close(&got);
         return rc;
     }
     *fd = got;
+    *st = seen;
     return SHALE_OK;
+}
+
+int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd)
+{
+    struct stat st;
+    return os_open_stat(dirfd, name, flags, mode, fd, &st);
 }
 
 void os_close(int *fd)
@@ -276,17 +286,12 @@ int os_start_writeback(int fd, uint64_t offset, uint64_t size)
 }
 
 /* Grows with the file rather than trusting its size: it may be written meanwhile. */
-static int read_all(int fd, const char *name, size_t limit, struct buf *out)
+static int read_all(int fd, const char *name, uint64_t size, size_t limit, struct buf *out)
 {
-    struct stat st;
-    int rc = os_stat(fd, &st);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    size_t want = (uint64_t)st.st_size < limit ? (size_t)st.st_size + 1 : limit + 1;
+    size_t want = size < limit ? (size_t)size + 1 : limit + 1;
     for (;;) {
         size_t got;
-        rc = buf_reserve(out, want);
+        int rc = buf_reserve(out, want);
         if (rc == SHALE_OK) {
             rc = os_pread(fd, out->data + out->size, want, out->size, &got);
         }
@@ -307,12 +312,13 @@ static int read_all(int fd, const char *name, size_t limit, struct buf *out)
 int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out)
 {
     struct buf content = {NULL, 0, 0};
+    struct stat st;
     int fd = -1;
-    int rc = os_open(dirfd, name, O_RDONLY, 0, &fd);
+    int rc = os_open_stat(dirfd, name, O_RDONLY, 0, &fd, &st);
     if (rc != SHALE_OK) {
         return rc;
     }
-    rc = read_all(fd, name, limit, &content);
+    rc = read_all(fd, name, (uint64_t)st.st_size, limit, &content);
     if (rc == SHALE_OK) {
         buf_release(out);
         *out = content;

@@ -139,6 +139,8 @@ int os_remove_dir(int dirfd, const char *name);                  /* missing: SHA
  * one that exists with O_EXCL is SHALE_EXISTS, both without a text. mode is applied exactly (fchmod after
  * create), umask or not. What is no regular file is SHALE_INVALID, unless flags has O_DIRECTORY. */
 int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd);
+/* And what os_stat said of it when it was opened, since os_open has to ask. */
+int os_open_stat(int dirfd, const char *name, int flags, unsigned mode, int *fd, struct stat *st);
 void os_close(int *fd); /* -1: nothing; leaves -1 */
 /* os_open gives no descriptor below 3. For code that opens by itself: fills those of 0, 1 and 2 that are
  * closed with what can neither be read nor written. Returns which, for os_clear_standard. */

@@ -24,17 +24,12 @@ static int read_exactly(const struct table *t, int fd, void *buf, size_t size, u
     return got == size ? SHALE_OK : damaged_file(t, "the file ends early");
 }
 
-static int check_size(struct table *t, int fd, uint64_t size)
+static int check_size(struct table *t, const struct stat *st, uint64_t size)
 {
-    struct stat st;
-    int rc = os_stat(fd, &st);
-    if (rc != SHALE_OK) {
-        return err_wrap(rc, "%s", t->name);
-    }
-    t->size = (uint64_t)st.st_size;
-    t->dev = st.st_dev;
-    t->ino = st.st_ino;
-    t->owner = st.st_uid;
+    t->size = (uint64_t)st->st_size;
+    t->dev = st->st_dev;
+    t->ino = st->st_ino;
+    t->owner = st->st_uid;
     if (size != 0 && size != t->size) {
         return err_set(SHALE_CORRUPT, "%s: %llu bytes long, should be %llu", t->name,
                        (unsigned long long)t->size, (unsigned long long)size);
@@ -194,10 +189,11 @@ int table_open(int dirfd, uint64_t number, uint64_t size, struct cache *cache, b
     t->cache_id = cache_table_id();
     t->fd = -1;
 
+    struct stat st;
     int fd = -1;
-    int rc = os_open(dirfd, t->name, O_RDONLY, 0, &fd);
+    int rc = os_open_stat(dirfd, t->name, O_RDONLY, 0, &fd, &st);
     if (rc == SHALE_OK) {
-        rc = check_size(t, fd, size);
+        rc = check_size(t, &st, size);
     }
     if (rc == SHALE_OK) {
         rc = check_footer(t, fd);

@@ -63,12 +63,8 @@ int manifest_reader_open(struct manifest_reader *r, int dirfd, uint64_t number)
     struct stat sb;
     *r = (struct manifest_reader){.fd = -1, .number = number};
     manifest_name(number, r->name);
-    int st = os_open(dirfd, r->name, O_RDONLY, 0, &r->fd);
-    if (st == SHALE_OK) {
-        st = os_stat(r->fd, &sb);
-    }
+    int st = os_open_stat(dirfd, r->name, O_RDONLY, 0, &r->fd, &sb);
     if (st != SHALE_OK) {
-        os_close(&r->fd);
         return st == SHALE_NOTFOUND ? st : err_wrap(st, "%s", r->name);
     }
     r->size = sb.st_size > 0 ? (uint64_t)sb.st_size : 0;

@@ -68,9 +68,9 @@ static int judge_short(int fd, uint64_t size)
 
 /* Space for all of it is there before it is mapped: a store into a hole of a full file system is a signal,
  * not an error. */
-static int make_file(int dirfd, unsigned mode, int *fd)
+static int make_file(int dirfd, unsigned mode, int *fd, struct stat *sb)
 {
-    int st = os_open(dirfd, STATE_NAME, O_RDWR | O_CREAT | O_EXCL, mode, fd);
+    int st = os_open_stat(dirfd, STATE_NAME, O_RDWR | O_CREAT | O_EXCL, mode, fd, sb);
     if (st != SHALE_OK) {
         return st == SHALE_EXISTS ? err_set(st, STATE_NAME ": appeared while it was being made") : st;
     }
@@ -83,26 +83,20 @@ static int make_file(int dirfd, unsigned mode, int *fd)
 }
 
 /* Opens what is there, as far as it can be used. */
-static int open_file(int dirfd, bool writable, bool create, int *fd)
+static int open_file(int dirfd, bool writable, bool create, int *fd, struct stat *sb)
 {
-    struct stat sb;
-    int st = os_open(dirfd, STATE_NAME, writable ? O_RDWR : O_RDONLY, 0, fd);
+    int st = os_open_stat(dirfd, STATE_NAME, writable ? O_RDWR : O_RDONLY, 0, fd, sb);
     if (st != SHALE_OK) {
         return st;
     }
-    st = os_stat(*fd, &sb);
-    if (st != SHALE_OK) {
-        goto out;
-    }
-    if (create && (uint64_t)sb.st_size != STATE_SIZE) {
+    if (create && (uint64_t)sb->st_size != STATE_SIZE) {
         st = os_unlink(dirfd, STATE_NAME);
         st = st != SHALE_OK ? st : SHALE_NOTFOUND;
     } else if (create) {
         st = os_allocate(*fd, 0, STATE_SIZE); /* a copy of it may have holes */
-    } else if ((uint64_t)sb.st_size < STATE_SIZE) {
-        st = judge_short(*fd, (uint64_t)sb.st_size);
+    } else if ((uint64_t)sb->st_size < STATE_SIZE) {
+        st = judge_short(*fd, (uint64_t)sb->st_size);
     }
-out:
     if (st != SHALE_OK) {
         os_close(fd);
     }
@@ -114,17 +108,14 @@ int state_map(int dirfd, bool writable, bool create, unsigned mode, struct state
     struct stat sb;
     void *map;
     int fd = -1;
-    int st = open_file(dirfd, writable, create, &fd);
+    int st = open_file(dirfd, writable, create, &fd, &sb);
     if (st == SHALE_NOTFOUND && create) {
-        st = make_file(dirfd, mode, &fd);
+        st = make_file(dirfd, mode, &fd, &sb);
     }
     if (st != SHALE_OK) {
         return st == SHALE_NOTFOUND ? st : err_wrap(st, STATE_NAME);
     }
-    st = os_stat(fd, &sb);
-    if (st == SHALE_OK) {
-        st = os_map(fd, STATE_SIZE, writable, &map);
-    }
+    st = os_map(fd, STATE_SIZE, writable, &map);
     os_close(&fd);
     if (st != SHALE_OK) {
         return err_wrap(st, STATE_NAME);

@@ -73,16 +73,16 @@ static int start_new(struct making *m, uint32_t number, uint64_t size, unsigned 
 
 /* May the open file become another segment? It must still be the old one, under its name, of a fitting size,
  * and nobody may map it. */
-static bool reusable(const struct making *m, const unsigned char *uuid, uint32_t old, const char *name,
-                     uint64_t size)
+static bool reusable(const struct making *m, const struct stat *st, const unsigned char *uuid, uint32_t old,
+                     const char *name, uint64_t size)
 {
     struct wal_header h;
-    struct stat st, named;
+    struct stat named;
     return os_lock_try(m->fd, 0, 1, true) == SHALE_OK &&
-           wal_read_header(m->fd, uuid, name, &h, &st) == SHALE_OK && h.number == old &&
-           h.size == (uint64_t)st.st_size && h.size >= size && h.size <= 2 * size &&
-           os_stat_at(m->dirfd, name, &named) == SHALE_OK && named.st_ino == st.st_ino &&
-           named.st_dev == st.st_dev;
+           wal_read_header(m->fd, st, uuid, name, &h) == SHALE_OK && h.number == old &&
+           h.size == (uint64_t)st->st_size && h.size >= size && h.size <= 2 * size &&
+           os_stat_at(m->dirfd, name, &named) == SHALE_OK && named.st_ino == st->st_ino &&
+           named.st_dev == st->st_dev;
 }
 
 /* True: the old segment stands under the temporary name, locked. False, for whatever reason: it is left as it
@@ -93,11 +93,10 @@ static bool start_recycled(struct making *m, const unsigned char *uuid, uint32_t
     char name[WAL_NAME_SIZE];
     struct stat st;
     wal_name(old, name);
-    if (os_open(m->dirfd, name, O_RDWR, 0, &m->fd) != SHALE_OK) {
+    if (os_open_stat(m->dirfd, name, O_RDWR, 0, &m->fd, &st) != SHALE_OK) {
         return false;
     }
-    if (reusable(m, uuid, old, name, size) && os_stat(m->fd, &st) == SHALE_OK &&
-        os_lock_try(m->fd, WAL_MAKING_BYTE, 1, true) == SHALE_OK) {
+    if (reusable(m, &st, uuid, old, name, size) && os_lock_try(m->fd, WAL_MAKING_BYTE, 1, true) == SHALE_OK) {
         wal_tmp_name(number, "wal", m->tmp);
         os_mark(OS_MARK_RECYCLE);
         if (os_rename(m->dirfd, name, m->tmp) == SHALE_OK) {

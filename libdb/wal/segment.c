@@ -132,15 +132,12 @@ static int check_header(const struct wal_header *h, const unsigned char *uuid, u
     return SHALE_OK;
 }
 
-int wal_read_header(int fd, const unsigned char *uuid, const char *name, struct wal_header *out,
-                    struct stat *st)
+int wal_read_header(int fd, const struct stat *st, const unsigned char *uuid, const char *name,
+                    struct wal_header *out)
 {
     struct wal_header h;
     size_t got = 0;
-    int rc = os_stat(fd, st);
-    if (rc == SHALE_OK) {
-        rc = os_pread(fd, &h, sizeof h, 0, &got);
-    }
+    int rc = os_pread(fd, &h, sizeof h, 0, &got);
     if (rc != SHALE_OK) {
         return err_wrap(rc, "%s", name);
     }
@@ -188,7 +185,7 @@ int wal_open(int dirfd, const unsigned char uuid[16], uint32_t number, bool writ
     s->number = number;
     s->writable = writable;
 
-    int rc = os_open(dirfd, name, writable ? O_RDWR : O_RDONLY, 0, &s->fd);
+    int rc = os_open_stat(dirfd, name, writable ? O_RDWR : O_RDONLY, 0, &s->fd, &st);
     if (rc != SHALE_OK) {
         goto out;
     }
@@ -197,7 +194,7 @@ int wal_open(int dirfd, const unsigned char uuid[16], uint32_t number, bool writ
         rc = rc == SHALE_BUSY ? SHALE_NOTFOUND : rc;
         goto out;
     }
-    rc = wal_read_header(s->fd, uuid, name, &h, &st);
+    rc = wal_read_header(s->fd, &st, uuid, name, &h);
     if (rc == SHALE_OK && h.number != number) {
         rc = SHALE_NOTFOUND;
     }

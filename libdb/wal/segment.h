@@ -27,8 +27,9 @@ static inline bool wal_size_valid(uint64_t size)
 /* A fresh random name. */
 void wal_tmp_name(uint32_t number, const char *kind, char name[WAL_TMP_NAME_SIZE]);
 uint64_t wal_header_checksum(const struct wal_header *h);
-/* Reads and checks the header of an open file; its number is the caller's to compare. *st is the file's. */
-int wal_read_header(int fd, const unsigned char *uuid, const char *name, struct wal_header *out,
-                    struct stat *st);
+/* Reads and checks the header of an open file; its number is the caller's to compare. st: what os_open_stat
+ * said of it, since a segment has its size before it has its name, and keeps it. */
+int wal_read_header(int fd, const struct stat *st, const unsigned char *uuid, const char *name,
+                    struct wal_header *out);
 
 #endif

@@ -130,6 +130,28 @@ START_TEST(a_new_file_has_exactly_the_mode_asked_for)
 }
 END_TEST
 
+START_TEST(what_is_opened_is_told_of_without_another_question)
+{
+    struct stat opened = {.st_size = -7}, asked;
+    int fd = -7;
+    mode_t saved = umask(077);
+    ck_assert_int_eq(os_open_stat(dir, "f", O_RDWR, 0, &fd, &opened), SHALE_NOTFOUND);
+    ck_assert_int_eq(opened.st_size, -7);
+    ck_assert_int_eq(os_open_stat(dir, "f", O_RDWR | O_CREAT, 0664, &fd, &opened), SHALE_OK);
+    (void)umask(saved);
+    ck_assert_int_eq(os_stat(fd, &asked), SHALE_OK);
+    ck_assert_mem_eq(&opened, &asked, sizeof opened);
+    ck_assert_int_eq(os_pwrite(fd, "1234", 4, 0), SHALE_OK);
+    os_close(&fd);
+    ck_assert_int_eq(os_open_stat(dir, "f", O_RDONLY, 0, &fd, &opened), SHALE_OK);
+    ck_assert_int_eq(opened.st_size, 4);
+    os_close(&fd);
+    ck_assert_int_eq(mkfifoat(dir, "fifo", 0600), 0);
+    ck_assert_int_eq(os_open_stat(dir, "fifo", O_RDONLY, 0, &fd, &opened), SHALE_INVALID);
+    ck_assert_int_eq(opened.st_size, 4);
+}
+END_TEST
+
 START_TEST(an_existing_file_keeps_its_mode)
 {
     int fd;
@@ -543,6 +565,7 @@ static Suite *os_suite(void)
     tcase_add_test(files, a_missing_directory_is_no_database);
     tcase_add_test(files, missing_and_existing_files_are_answers_without_text);
     tcase_add_test(files, a_new_file_has_exactly_the_mode_asked_for);
+    tcase_add_test(files, what_is_opened_is_told_of_without_another_question);
     tcase_add_test(files, an_existing_file_keeps_its_mode);
     tcase_add_test(files, symbolic_links_are_not_followed);
     tcase_add_test(files, a_fifo_under_a_files_name_does_not_hang);
