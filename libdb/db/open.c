@@ -173,30 +173,43 @@ static int check_present(shale_db *db)
     return rc;
 }
 
-/* A database is there to all appearances: what CURRENT says is read under the lock. */
-static bool seems_present(const shale_db *db)
+/* looked: check_present was asked, so the file may be made. */
+static int open_lock_file(shale_db *db, const char *name, bool *looked, int *fd, struct stat *st)
 {
-    struct stat st;
-    return os_stat_at(db->dirfd, CURRENT_NAME, &st) == SHALE_OK &&
-           os_stat_at(db->dirfd, "LOCK", &st) == SHALE_OK && os_stat_at(db->dirfd, "LIVE", &st) == SHALE_OK;
+    if (!*looked) {
+        int rc = os_open_stat(db->dirfd, name, O_RDWR, 0, fd, st);
+        if (rc == SHALE_NOTFOUND) {
+            rc = check_present(db);
+            *looked = rc == SHALE_OK;
+        }
+        if (!*looked) {
+            return rc;
+        }
+    }
+    return os_open_stat(db->dirfd, name, O_RDWR | O_CREAT, lock_mode(db->options.mode), fd, st);
 }
 
+/* With CURRENT, LOCK and LIVE a database is there to all appearances: what CURRENT says is read under the
+ * lock. */
 static int open_lock_files(shale_db *db)
 {
-    unsigned mode = lock_mode(db->options.mode);
     int fd = -1;
     struct stat st;
-    int rc = os_open_stat(db->dirfd, "LOCK", O_RDWR | O_CREAT, mode, &fd, &st);
+    bool looked = os_stat_at(db->dirfd, CURRENT_NAME, &st) != SHALE_OK;
+    int rc = looked ? check_present(db) : SHALE_OK;
+    if (rc == SHALE_OK) {
+        rc = open_lock_file(db, "LOCK", &looked, &fd, &st);
+    }
     if (rc == SHALE_OK) {
         rc = os_roles_init(&db->roles, fd);
     }
     if (rc == SHALE_OK) {
         db->lock_dev = st.st_dev;
         db->lock_ino = st.st_ino;
-        rc = os_open(db->dirfd, "LOCK", O_RDWR, mode, &db->fresh_fd);
+        rc = os_open(db->dirfd, "LOCK", O_RDWR, 0, &db->fresh_fd);
     }
     if (rc == SHALE_OK) {
-        rc = os_open(db->dirfd, "LIVE", O_RDWR | O_CREAT, mode, &db->live_fd);
+        rc = open_lock_file(db, "LIVE", &looked, &db->live_fd, &st);
     }
     return rc;
 }
@@ -373,10 +386,7 @@ static void set_write_lock(shale_db *db)
 static int open_writable(shale_db *db)
 {
     struct os_wait wait = db_wait(db);
-    int rc = seems_present(db) ? SHALE_OK : check_present(db);
-    if (rc == SHALE_OK) {
-        rc = open_lock_files(db);
-    }
+    int rc = open_lock_files(db);
     if (rc == SHALE_OK) {
         rc = lockq_find_lent(db->fresh_fd, db->options.lock_fd, &db->lent, &db->lent_fd);
     }

@@ -1,6 +1,8 @@
 /* test_open_close.c - what an open that fails leaves behind, and what a close owes to others' commits. */
 #include "lib/lib.h"
 
+#include <unistd.h>
+
 static char *dir;
 static struct board *board;
 static struct agent a, b;
@@ -190,6 +192,57 @@ START_TEST(an_open_meets_the_making_of_the_database)
 }
 END_TEST
 
+/* ---- lock files ---- */
+
+/* Each bit of _i is one of them. */
+static const char *const seeming[] = {"LOCK", "LIVE", "CURRENT"};
+
+START_TEST(a_directory_that_looks_like_a_database_is_left_alone)
+{
+    shale_options o = small_options();
+    shale_db *db;
+    unsigned count = 0;
+    o.create = false;
+    for (int i = 0; i < 3; i++) {
+        if ((_i >> i & 1) != 0) {
+            ck_assert_int_eq(scratch_write(dir, seeming[i], "", 0), 0);
+            count++;
+        }
+    }
+    assert_status(shale_open(dir, &o, &db), (_i & 4) != 0 ? SHALE_CORRUPT : SHALE_NODB);
+    char **left = scratch_names(dir, "");
+    for (char **p = left; *p != NULL; p++, count--) {
+        bool known = false;
+        for (int i = 0; i < 3; i++) {
+            known = known || ((_i >> i & 1) != 0 && strcmp(*p, seeming[i]) == 0);
+        }
+        ck_assert_msg(known, "made: %s", *p);
+    }
+    ck_assert_uint_eq(count, 0);
+    scratch_names_free(left);
+}
+END_TEST
+
+START_TEST(lock_files_that_are_missing_are_made_again)
+{
+    char path[PATH_MAX];
+    shale_options o = small_options();
+    shale_db *db = open_small(dir);
+    put(db, "k", "v");
+    assert_ok(shale_close(db));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, seeming[i]);
+        ck_assert_int_eq((_i >> i & 1) != 0 ? unlink(path) : 0, 0);
+    }
+    o.create = false;
+    for (int round = 0; round < 2; round++) {
+        db = open_with(dir, &o);
+        expect(db, NULL, "k", "v");
+        assert_ok(shale_close(db));
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("open_close");
@@ -201,6 +254,8 @@ static Suite *suite(void)
     tcase_add_test(t, an_idle_handle_notes_its_commits_again_when_the_payer_was_killed);
     tcase_add_test(t, a_maintenance_thread_pays_after_the_payer_was_killed);
     tcase_add_loop_test(t, an_open_meets_the_making_of_the_database, 0, (int)BASE_COUNT(meeting));
+    tcase_add_loop_test(t, a_directory_that_looks_like_a_database_is_left_alone, 0, 7);
+    tcase_add_loop_test(t, lock_files_that_are_missing_are_made_again, 1, 4);
     suite_add_tcase(s, t);
     return s;
 }
