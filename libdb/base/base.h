@@ -220,9 +220,16 @@ static inline struct slice buf_slice(const struct buf *b)
 /* Appends text; NOMEM. */
 int buf_printf(struct buf *b, const char *fmt, ...) BASE_PRINTF(2, 3);
 
+/* ---- text (text.c) ---- */
+
+/* The number with `digits` digits at least, then a NUL, whose place is returned: up to 20 and 16 digits. */
+char *digits_decimal(char *to, uint64_t v, unsigned digits);
+char *digits_hex(char *to, uint64_t v, unsigned digits);
 /* Control characters, those of UTF-8 (U+0080 to U+009F) too, become '?': what comes from other processes
  * reaches no terminal as a control sequence, and is one line. */
 void text_tame(char *text);
+
+/* ---- memory ---- */
 
 /* An allocation that sets SHALE_NOMEM's text when it fails. */
 void *base_alloc(size_t size);

@@ -121,14 +121,3 @@ int buf_printf(struct buf *b, const char *fmt, ...)
     }
     return rc;
 }
-
-void text_tame(char *text)
-{
-    for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
-        if (*c < ' ' || *c == 0x7f) {
-            *c = '?';
-        } else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0) {
-            *c = *(c + 1) = '?';
-        }
-    }
-}

@@ -15,7 +15,7 @@
 
 void mem_name(uint32_t number, char name[MEM_NAME_SIZE])
 {
-    (void)snprintf(name, MEM_NAME_SIZE, "%06u.mem", number);
+    (void)strcpy(digits_decimal(name, number, 6), ".mem");
 }
 
 bool mem_parse_name(const char *name, uint32_t *number)

@@ -79,8 +79,8 @@ void os_self_brief(struct os_identity *id)
     char line[64];
     *id = (struct os_identity){.pid = os_pid()};
     if (own_name(line, sizeof line)) {
-        line[strcspn(line, "\n")] = '\0';
-        (void)snprintf(id->program, sizeof id->program, "%.*s", (int)sizeof id->program - 1, line);
+        size_t size = strcspn(line, "\n");
+        memcpy(id->program, line, size < sizeof id->program ? size : sizeof id->program - 1);
     }
 }
 

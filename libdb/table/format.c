@@ -10,12 +10,12 @@
 
 void table_name(uint64_t number, char name[TABLE_NAME_SIZE])
 {
-    (void)snprintf(name, TABLE_NAME_SIZE, "%06" PRIu64 TABLE_SUFFIX, number);
+    (void)strcpy(digits_decimal(name, number, 6), TABLE_SUFFIX);
 }
 
 void table_tmp_name(uint64_t number, char name[TABLE_NAME_SIZE])
 {
-    (void)snprintf(name, TABLE_NAME_SIZE, "%06" PRIu64 TABLE_TMP_SUFFIX, number);
+    (void)strcpy(digits_decimal(name, number, 6), TABLE_TMP_SUFFIX);
 }
 
 /* Only the exact form that the two functions above produce: printing the number again must give the name. */

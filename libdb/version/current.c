@@ -11,18 +11,18 @@
  */
 #include "version/manifest.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #define LINE_SIZE  64
 #define TMP_PREFIX CURRENT_NAME ".tmp-"
 
+_Static_assert(LINE_SIZE >= MANIFEST_NAME_SIZE + sizeof " 0123456789abcdef\n", "every line fits");
+
 static void current_line(uint64_t number, char line[LINE_SIZE])
 {
-    char name[MANIFEST_NAME_SIZE];
-    manifest_name(number, name);
-    uint64_t sum = checksum(name, strlen(name), manifest_seed(number, 0));
-    (void)snprintf(line, LINE_SIZE, "%s %016" PRIx64 "\n", name, sum);
+    manifest_name(number, line);
+    size_t size = strlen(line);
+    uint64_t sum = checksum(line, size, manifest_seed(number, 0));
+    line[size] = ' ';
+    (void)strcpy(digits_hex(line + size + 1, sum, 16), "\n");
 }
 
 int current_read(int dirfd, uint64_t *manifest)
@@ -85,7 +85,7 @@ static int write_current(int dirfd, uint64_t number, unsigned mode, bool *named)
     char line[LINE_SIZE], tmp[LINE_SIZE];
     uint64_t suffix;
     os_random(&suffix, sizeof suffix);
-    (void)snprintf(tmp, sizeof tmp, TMP_PREFIX "%016" PRIx64, suffix);
+    (void)digits_hex(stpcpy(tmp, TMP_PREFIX), suffix, 16);
     current_line(number, line);
     int st = write_file(dirfd, tmp, line, strlen(line), mode);
     if (st != SHALE_OK) {

@@ -6,21 +6,24 @@
  */
 #include "version/manifest.h"
 
-#include <stdio.h>
+#define NAME_PREFIX "MANIFEST-"
+
+_Static_assert(MANIFEST_NAME_SIZE > sizeof NAME_PREFIX + 20, "every number fits");
 
 void manifest_name(uint64_t number, char name[MANIFEST_NAME_SIZE])
 {
-    (void)snprintf(name, MANIFEST_NAME_SIZE, "MANIFEST-%06llu", (unsigned long long)number);
+    (void)digits_decimal(stpcpy(name, NAME_PREFIX), number, 6);
 }
 
 bool manifest_parse_name(const char *name, uint64_t *number)
 {
     char again[MANIFEST_NAME_SIZE];
     uint64_t n = 0;
-    if (strncmp(name, "MANIFEST-", 9) != 0) {
+    if (strncmp(name, NAME_PREFIX, sizeof NAME_PREFIX - 1) != 0) {
         return false;
     }
-    for (const char *p = name + 9; *p >= '0' && *p <= '9' && n < UINT64_MAX / 10 - 1; p++) {
+    for (const char *p = name + sizeof NAME_PREFIX - 1; *p >= '0' && *p <= '9' && n < UINT64_MAX / 10 - 1;
+         p++) {
         n = n * 10 + (uint64_t)(*p - '0');
     }
     manifest_name(n, again); /* the exact form only: no signs, no missing or superfluous zeros */

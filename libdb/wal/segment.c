@@ -20,7 +20,7 @@
 
 void wal_name(uint32_t number, char name[WAL_NAME_SIZE])
 {
-    (void)snprintf(name, WAL_NAME_SIZE, "%06u.wal", number);
+    (void)strcpy(digits_decimal(name, number, 6), ".wal");
 }
 
 /* "000012.KIND", where the number is written the one way that we write it; what follows, or NULL. */

@@ -414,6 +414,28 @@ START_TEST(control_characters_do_not_reach_a_terminal)
 }
 END_TEST
 
+START_TEST(numbers_in_names_are_as_printf_has_them)
+{
+    static const uint64_t numbers[] = {0, 1, 9, 10, 12, 99999, 999999, 1000000, UINT32_MAX, UINT64_MAX};
+    static const unsigned digits[] = {0, 1, 6, 8, 16, 20};
+    for (size_t i = 0; i < BASE_COUNT(numbers) * BASE_COUNT(digits); i++) {
+        unsigned long long v = numbers[i / BASE_COUNT(digits)];
+        unsigned n = digits[i % BASE_COUNT(digits)];
+        char text[32], want[32];
+        memset(text, '?', sizeof text);
+        char *end = digits_decimal(text, v, n);
+        (void)snprintf(want, sizeof want, "%0*llu", (int)n, v);
+        ck_assert_str_eq(text, want);
+        ck_assert_ptr_eq(end, text + strlen(want));
+        ck_assert_int_eq(end[1], '?');
+        end = digits_hex(text, v, n);
+        (void)snprintf(want, sizeof want, "%0*llx", (int)n, v);
+        ck_assert_str_eq(text, want);
+        ck_assert_ptr_eq(end, text + strlen(want));
+    }
+}
+END_TEST
+
 START_TEST(wrong_names_and_values_tell_what_is_allowed)
 {
     shale_options o, before;
@@ -553,6 +575,7 @@ int main(void)
     tcase_add_test(bytes, a_buffer_grows_and_keeps_its_bytes);
     tcase_add_test(bytes, a_buffer_that_cannot_grow_is_untouched);
     tcase_add_test(bytes, control_characters_do_not_reach_a_terminal);
+    tcase_add_test(bytes, numbers_in_names_are_as_printf_has_them);
     tcase_add_test(bytes, allocations_of_nothing_are_something);
     tcase_add_test(options, options_have_their_defaults);
     tcase_add_test(options, the_library_writes_no_more_than_the_callers_size);
