@@ -29,16 +29,18 @@ static const char qfile_magic[8] = {'s', 'h', 'a', 'l', 'e', 'Q', 'U', 'E'};
 
 static void set_names(struct lockq *q)
 {
-    const unsigned char *id = q->boot_id;
     os_boot_id(q->boot_id);
-    (void)snprintf(q->queue_name, sizeof q->queue_name, "%02x%02x%02x%02x.queue", id[0], id[1], id[2], id[3]);
-    (void)snprintf(q->meta_name, sizeof q->meta_name, "%.8s.mdb", q->queue_name);
+    uint64_t boot = __builtin_bswap32(get_u32(q->boot_id));
+    (void)strcpy(digits_hex(q->queue_name, boot, 8), ".queue");
+    (void)strcpy(digits_hex(q->meta_name, boot, 8), ".mdb");
 }
 
-static bool header_valid(const struct lockq *q, const struct lockq_header *h)
+static struct lockq_ident own_ident(const struct lockq *q)
 {
-    return memcmp(h->magic, qfile_magic, sizeof qfile_magic) == 0 && h->layout == QFILE_LAYOUT &&
-           h->slots == LOCKQ_SLOTS && memcmp(h->boot_id, q->boot_id, sizeof h->boot_id) == 0;
+    struct lockq_ident id = {.layout = QFILE_LAYOUT, .slots = LOCKQ_SLOTS};
+    memcpy(id.magic, qfile_magic, sizeof id.magic);
+    memcpy(id.boot_id, q->boot_id, sizeof id.boot_id);
+    return id;
 }
 
 /* ---- older boots ---- */
@@ -65,7 +67,7 @@ static uint64_t highest_number(struct lockq *q, const char *name)
     size_t got = 0;
     if (h == NULL || slot == NULL || os_open(q->queue_dir, name, O_RDONLY, 0, &fd) != SHALE_OK ||
         os_pread(fd, h, sizeof *h, 0, &got) != SHALE_OK || got < sizeof *h ||
-        memcmp(h->magic, qfile_magic, sizeof qfile_magic) != 0 || h->layout != QFILE_LAYOUT) {
+        memcmp(h->ident.magic, qfile_magic, sizeof qfile_magic) != 0 || h->ident.layout != QFILE_LAYOUT) {
         goto out;
     }
     for (unsigned i = 0; i < LOCKQ_SLOTS; i++) {
@@ -109,10 +111,7 @@ static int fill_new(struct lockq *q, int fd)
     }
     struct older older = {.q = q, .base = os_wall()};
     (void)os_list(q->queue_dir, visit_older, &older);
-    memcpy(h->magic, qfile_magic, sizeof h->magic);
-    h->layout = QFILE_LAYOUT;
-    h->slots = LOCKQ_SLOTS;
-    memcpy(h->boot_id, q->boot_id, sizeof h->boot_id);
+    h->ident = own_ident(q);
     h->base = older.base;
     int rc = os_truncate(fd, LOCKQ_FILE_SIZE);
     if (rc == SHALE_OK) {
@@ -154,17 +153,17 @@ static int make_new(struct lockq *q)
 /* SHALE_CORRUPT: not a lock-queue file of this boot and layout. */
 static int check_file(const struct lockq *q, int fd, const struct stat *st)
 {
-    struct lockq_header h;
+    const struct lockq_ident own = own_ident(q);
+    struct lockq_ident id; /* the whole header would be two pages of the stack */
     size_t got;
-    const size_t fixed = offsetof(struct lockq_header, key);
     if (st->st_size != (off_t)LOCKQ_FILE_SIZE) {
         return SHALE_CORRUPT;
     }
-    int rc = os_pread(fd, &h, fixed, 0, &got);
+    int rc = os_pread(fd, &id, sizeof id, 0, &got);
     if (rc != SHALE_OK) {
         return rc;
     }
-    return got == fixed && header_valid(q, &h) ? SHALE_OK : SHALE_CORRUPT;
+    return got == sizeof id && memcmp(&id, &own, sizeof id) == 0 ? SHALE_OK : SHALE_CORRUPT;
 }
 
 /* Unlinks the damaged file that fd is, unless another process is at it or has replaced it. */

@@ -60,9 +60,11 @@ struct lockq_slot {
 _Static_assert(sizeof(struct lockq_slot) == 2048, "doc/locking-queue says 2048");
 
 struct lockq_header {
-    char magic[8];
-    uint32_t layout, slots;
-    unsigned char boot_id[16];
+    struct lockq_ident {
+        char magic[8];
+        uint32_t layout, slots;
+        unsigned char boot_id[16];
+    } ident;
     uint64_t base; /* fencing numbers start above it */
     /* Under QGATE: what queue/BOOT.mdb looked like after the last transaction. A file that looks otherwise
      * was damaged, or its writer died in the middle: it is discarded, LMDB never sees it. */
@@ -73,6 +75,7 @@ struct lockq_header {
 #define LOCKQ_HEADER_SIZE 12288u /* whole pages: the slots begin behind it */
 #define LOCKQ_FILE_SIZE   (LOCKQ_HEADER_SIZE + (size_t)LOCKQ_SLOTS * sizeof(struct lockq_slot))
 _Static_assert(sizeof(struct lockq_header) <= LOCKQ_HEADER_SIZE, "the header fits before the slots");
+_Static_assert(sizeof(struct lockq_ident) == 32, "compared as bytes");
 
 struct lockq_meta; /* meta.c */
 
