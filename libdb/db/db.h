@@ -63,7 +63,9 @@ struct db_hazard {
     _Atomic uint64_t gets_folded, found_folded; /* what the row has of them */
 };
 
-#define DB_HAZARDS_SIZE (DB_MAX_HAZARDS * sizeof(struct db_hazard))
+#define DB_NEAR_HAZARDS 8u
+#define DB_NEAR_SIZE    (DB_NEAR_HAZARDS * sizeof(struct db_hazard))
+#define DB_FAR_SIZE     ((DB_MAX_HAZARDS - DB_NEAR_HAZARDS) * sizeof(struct db_hazard))
 
 /* A memtable that this handle maps. suspect: LSNs that an earlier syncer attempted and did not confirm before
  * this handle opened the segment; rewritten before its first fdatasync (the kernel reports an error to open
@@ -133,7 +135,8 @@ struct shale_db {
     unsigned retired_count;
     struct db_view *given_up; /* replaced and in no hazard: to be released */
     unsigned given_up_count;
-    struct db_hazard *hazards; /* DB_MAX_HAZARDS, indexed by the thread's number */
+    struct db_hazard *near_hazards;          /* of the first DB_NEAR_HAZARDS thread numbers */
+    _Atomic(struct db_hazard *) far_hazards; /* of the others; NULL until one of them reads */
     pthread_mutex_t views_mutex;
     struct db_view *views; /* all that anybody still holds: snapshots, iterators, values */
 
@@ -204,6 +207,15 @@ struct db_guard {
 int db_view_enter(shale_db *db, struct db_guard *g, uint64_t *seq);
 void db_view_leave(shale_db *db, struct db_guard *g);
 unsigned db_hazards_top(void); /* those at and above were never used */
+/* Of the thread with that number; NULL: no thread ever read that is not among the first. */
+BASE_INLINE struct db_hazard *db_hazard(const shale_db *db, unsigned number)
+{
+    if (BASE_LIKELY(number < DB_NEAR_HAZARDS)) {
+        return &db->near_hazards[number];
+    }
+    struct db_hazard *far = atomic_load_explicit(&db->far_hazards, memory_order_acquire);
+    return far != NULL ? &far[number - DB_NEAR_HAZARDS] : NULL;
+}
 /* The same as a counted reference, for snapshots, iterators, flush, compaction. */
 int db_view_get(shale_db *db, struct db_view **view, uint64_t *seq);
 struct db_view *db_view_ref(struct db_view *view);

@@ -65,7 +65,8 @@ void db_unref(shale_db *db)
     os_mutex_destroy(&db->group_mutex);
     os_mutex_destroy(&db->threads_mutex);
     os_mutex_destroy(&db->compact_mutex);
-    os_unmap(db->hazards, DB_HAZARDS_SIZE);
+    os_unmap(atomic_load_explicit(&db->far_hazards, memory_order_relaxed), DB_FAR_SIZE);
+    free(db->near_hazards);
     free(db->own_row);
     free(db->path);
     free(db);

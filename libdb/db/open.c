@@ -126,16 +126,14 @@ static int handle_create(const char *dir, const shale_options *options, shale_db
     } while (db->owner == 0);
     db->path = base_strdup(dir);
     db->own_row = base_alloc_aligned(BASE_CACHELINE, sizeof *db->own_row);
-    void *hazards = NULL; /* pages that are zero, and not there before a thread comes that needs one */
-    if (os_map_anonymous(DB_HAZARDS_SIZE, &hazards) == SHALE_OK) {
-        db->hazards = hazards;
-    }
+    db->near_hazards = base_alloc_aligned(_Alignof(struct db_hazard), DB_NEAR_SIZE);
     db->cache = cache_ref(options->cache_bytes);
-    if (db->path == NULL || db->own_row == NULL || db->hazards == NULL || db->cache == NULL) {
+    if (db->path == NULL || db->own_row == NULL || db->near_hazards == NULL || db->cache == NULL) {
         db_unref(db);
         return err_set(SHALE_NOMEM, "%s: out of memory", dir);
     }
     memset(db->own_row, 0, sizeof *db->own_row);
+    memset(db->near_hazards, 0, DB_NEAR_SIZE);
     db->row = db->own_row;
     *out = db;
     return SHALE_OK;

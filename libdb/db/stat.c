@@ -23,9 +23,11 @@ static uint64_t unfolded(const _Atomic uint64_t *count, _Atomic uint64_t *folded
 void db_fold_counters(shale_db *db)
 {
     for (unsigned i = 0, top = db_hazards_top(); i < top; i++) {
-        struct db_hazard *h = &db->hazards[i];
-        DB_COUNT(db, gets, unfolded(&h->gets, &h->gets_folded));
-        DB_COUNT(db, gets_found, unfolded(&h->gets_found, &h->found_folded));
+        struct db_hazard *h = db_hazard(db, i);
+        if (h != NULL) {
+            DB_COUNT(db, gets, unfolded(&h->gets, &h->gets_folded));
+            DB_COUNT(db, gets_found, unfolded(&h->gets_found, &h->found_folded));
+        }
     }
 }
 

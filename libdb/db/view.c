@@ -212,7 +212,8 @@ static bool hazard_names(const shale_db *db, const struct db_view *view)
 {
     unsigned top = db_hazards_top();
     for (unsigned i = 0; i < top; i++) {
-        if (atomic_load_explicit(&db->hazards[i].view, memory_order_seq_cst) == view) {
+        struct db_hazard *h = db_hazard(db, i);
+        if (h != NULL && atomic_load_explicit(&h->view, memory_order_seq_cst) == view) {
             return true;
         }
     }
@@ -417,18 +418,44 @@ void db_views_release(shale_db *db)
 
 /* ---- entering ---- */
 
-static struct db_view *hold_current(shale_db *db, struct db_guard *g)
+/* A process of few threads, and above all one that reads a key and ends, needs no pages for all of them.
+ * Under adopt_mutex: who looks for a view in the hazards has that, so a table that it does not see has no
+ * view in it yet that was replaced before. */
+static struct db_hazard *far_hazard(shale_db *db, unsigned number)
+{
+    void *map = NULL;
+    os_mutex_lock(&db->adopt_mutex);
+    if (atomic_load_explicit(&db->far_hazards, memory_order_relaxed) == NULL) {
+        if (os_map_anonymous(DB_FAR_SIZE, &map) == SHALE_OK) {
+            atomic_store_explicit(&db->far_hazards, map, memory_order_release);
+        } else {
+            err_clear(); /* a counted reference will do */
+        }
+    }
+    os_mutex_unlock(&db->adopt_mutex);
+    return db_hazard(db, number);
+}
+
+static struct db_hazard *own_hazard(shale_db *db)
 {
     int n = thread_number != -1 ? thread_number : number_take();
     if (n < 0) {
+        return NULL;
+    }
+    struct db_hazard *h = db_hazard(db, (unsigned)n);
+    return BASE_LIKELY(h != NULL) ? h : far_hazard(db, (unsigned)n);
+}
+
+static struct db_view *hold_current(shale_db *db, struct db_guard *g)
+{
+    g->hazard = own_hazard(db);
+    if (g->hazard == NULL) {
         os_mutex_lock(&db->adopt_mutex);
         struct db_view *v = atomic_load_explicit(&db->current, memory_order_acquire);
-        g->hazard = NULL;
         g->view = v != NULL ? db_view_ref(v) : NULL;
         os_mutex_unlock(&db->adopt_mutex);
         return g->view;
     }
-    g->hazard = &db->hazards[n];
     struct db_view *v = atomic_load_explicit(&db->current, memory_order_acquire);
     for (;;) {
         atomic_store_explicit(&g->hazard->view, v, memory_order_seq_cst);

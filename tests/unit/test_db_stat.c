@@ -90,6 +90,50 @@ START_TEST(gets_of_threads_that_ended_are_counted_once)
 }
 END_TEST
 
+static pthread_barrier_t together;
+
+static void *get_together(void *ctx)
+{
+    (void)pthread_barrier_wait(&together);
+    (void)get_some(ctx);
+    (void)pthread_barrier_wait(&together);
+    return NULL;
+}
+
+static int no_memory_maps(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)name, (void)offset, (void)length;
+    return op == OS_OP_MAP && fd < 0 ? ENOMEM : 0;
+}
+
+/* The first threads of a process have a place in every handle; the others get theirs when they come, or none
+ * where there is no memory for it. */
+START_TEST(threads_that_come_late_read_while_views_are_replaced)
+{
+    enum { N = 30 };
+    pthread_t t[N];
+    put(db, "there", "1");
+    ck_assert_int_eq(pthread_barrier_init(&together, NULL, N + 1), 0);
+    os_door_hook = _i == 0 ? NULL : no_memory_maps;
+    for (int i = 0; i < N; i++) {
+        assert_ok(os_thread_start(&t[i], get_together, db, "get"));
+    }
+    (void)pthread_barrier_wait(&together);
+    for (int i = 0; i < 20; i++) {
+        put(db, "other", "1");
+        assert_ok(shale_flush(db));
+    }
+    (void)pthread_barrier_wait(&together);
+    for (int i = 0; i < N; i++) {
+        os_thread_join(t[i]);
+    }
+    os_door_hook = NULL;
+    (void)pthread_barrier_destroy(&together);
+    ck_assert_uint_eq(STAT(db, gets), N * 500);
+    ck_assert_uint_eq(STAT(db, gets_found), N * 250);
+}
+END_TEST
+
 START_TEST(killed_process_is_listed_no_more_and_its_counts_stay)
 {
     struct agent a = {0};
@@ -367,6 +411,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, counters_are_of_all_handles_and_outlive_them);
     tcase_add_test(t, gets_of_threads_that_ended_are_counted_once);
+    tcase_add_loop_test(t, threads_that_come_late_read_while_views_are_replaced, 0, 2);
     tcase_add_test(t, killed_process_is_listed_no_more_and_its_counts_stay);
     tcase_add_test(t, disk_bytes_are_what_the_files_take);
     tcase_add_test(t, readonly_handle_tells_too);
