@@ -120,7 +120,8 @@ static int prepare_opened(int fd, const char *name, int flags, unsigned mode, bo
     return SHALE_OK;
 }
 
-int os_open_stat(int dirfd, const char *name, int flags, unsigned mode, int *fd, struct stat *st)
+/* st NULL: nobody wants to know, and a directory needs no look to be told from a file. */
+static int open_any(int dirfd, const char *name, int flags, unsigned mode, int *fd, struct stat *st)
 {
     struct stat seen;
     bool created;
@@ -135,20 +136,27 @@ int os_open_stat(int dirfd, const char *name, int flags, unsigned mode, int *fd,
         return err_sys("%s: open", name);
     }
     count_open();
-    int rc = prepare_opened(got, name, flags, mode, created, &seen);
+    bool look = st != NULL || created || (flags & O_DIRECTORY) == 0;
+    int rc = look ? prepare_opened(got, name, flags, mode, created, &seen) : SHALE_OK;
     if (rc != SHALE_OK) {
         os_close(&got);
         return rc;
     }
     *fd = got;
-    *st = seen;
+    if (st != NULL) {
+        *st = seen;
+    }
     return SHALE_OK;
+}
+
+int os_open_stat(int dirfd, const char *name, int flags, unsigned mode, int *fd, struct stat *st)
+{
+    return open_any(dirfd, name, flags, mode, fd, st);
 }
 
 int os_open(int dirfd, const char *name, int flags, unsigned mode, int *fd)
 {
-    struct stat st;
-    return os_open_stat(dirfd, name, flags, mode, fd, &st);
+    return open_any(dirfd, name, flags, mode, fd, NULL);
 }
 
 void os_close(int *fd)
@@ -285,30 +293,6 @@ int os_start_writeback(int fd, uint64_t offset, uint64_t size)
     return SHALE_OK;
 }
 
-/* Grows with the file rather than trusting its size: it may be written meanwhile. */
-static int read_all(int fd, const char *name, uint64_t size, size_t limit, struct buf *out)
-{
-    size_t want = size < limit ? (size_t)size + 1 : limit + 1;
-    for (;;) {
-        size_t got;
-        int rc = buf_reserve(out, want);
-        if (rc == SHALE_OK) {
-            rc = os_pread(fd, out->data + out->size, want, out->size, &got);
-        }
-        if (rc != SHALE_OK) {
-            return rc;
-        }
-        out->size += got;
-        if (out->size > limit) {
-            return err_set(SHALE_CORRUPT, "%s: longer than %zu bytes", name, limit);
-        }
-        if (got < want) {
-            return SHALE_OK;
-        }
-        want = limit - out->size < 4096 ? limit - out->size + 1 : 4096;
-    }
-}
-
 int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out)
 {
     struct buf content = {NULL, 0, 0};
@@ -318,8 +302,18 @@ int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out)
     if (rc != SHALE_OK) {
         return rc;
     }
-    rc = read_all(fd, name, (uint64_t)st.st_size, limit, &content);
+    size_t size = (size_t)st.st_size, got = 0;
+    if ((uint64_t)st.st_size > limit) {
+        rc = err_set(SHALE_CORRUPT, "%s: longer than %zu bytes", name, limit);
+    }
     if (rc == SHALE_OK) {
+        rc = buf_reserve(&content, size);
+    }
+    if (rc == SHALE_OK) {
+        rc = os_pread(fd, content.data, size, 0, &got);
+    }
+    if (rc == SHALE_OK) {
+        content.size = got;
         buf_release(out);
         *out = content;
         content = (struct buf){NULL, 0, 0};

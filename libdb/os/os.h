@@ -176,7 +176,8 @@ int os_link(int from_dirfd, const char *from, int to_dirfd, const char *to);
 int os_unlink(int dirfd, const char *name); /* missing: SHALE_OK */
 /* Calls fn for every name but . and ..; nonzero stops and is returned. */
 int os_list(int dirfd, int (*fn)(void *ctx, const char *name), void *ctx);
-/* Reads a whole small file (limit bytes at most, else SHALE_CORRUPT). Missing: SHALE_NOTFOUND. */
+/* Reads a whole small file, as long as it is when it is opened (limit bytes at most, else SHALE_CORRUPT): for
+ * files that are replaced and never written to. Missing: SHALE_NOTFOUND. */
 int os_read_file(int dirfd, const char *name, size_t limit, struct buf *out);
 /* SHALE_UNSUPPORTED, naming the type, when the directory lies on a network file system (NFS, SMB, CIFS, 9p,
  * FUSE, Ceph, AFS, ...) or has files that come from the lower layer of an overlay. *overwrites_in_place: a
