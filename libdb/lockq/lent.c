@@ -190,15 +190,12 @@ int lockq_find_lent(int fresh_fd, int lock_fd, enum lockq_lent *kind, int *fd)
     struct stat lock;
     enum lockq_lent found = LOCKQ_LENT_NONE;
     int found_fd = lock_fd;
-    int rc = os_stat(fresh_fd, &lock);
-    if (rc != SHALE_OK) {
-        return rc;
-    }
-    if (lock_fd >= 0) {
+    const char *list = secure_getenv("SHALE_LOCK_FD"); /* never in a set-user-id program */
+    int rc = lock_fd >= 0 || list != NULL ? os_stat(fresh_fd, &lock) : SHALE_OK;
+    if (rc == SHALE_OK && lock_fd >= 0) {
         rc = check_option(fresh_fd, &lock, lock_fd, &found);
-    } else {
-        const char *list = secure_getenv("SHALE_LOCK_FD"); /* never in a set-user-id program */
-        rc = list != NULL ? find_in_list(fresh_fd, &lock, list, &found, &found_fd) : SHALE_OK;
+    } else if (rc == SHALE_OK && list != NULL) {
+        rc = find_in_list(fresh_fd, &lock, list, &found, &found_fd);
     }
     if (rc == SHALE_OK) {
         *kind = found;
