@@ -60,9 +60,9 @@ static uint64_t own_pid_ns(void)
 }
 
 /* The first thread has the process's name; asked for it, the kernel opens no file. */
-static bool own_name(char *name, size_t cap)
+static bool own_name(int64_t pid, char *name, size_t cap)
 {
-    if (gettid() == getpid() && cap >= 16) {
+    if (gettid() == pid && cap >= 16) {
         memset(name, 0, cap);
         return prctl(PR_GET_NAME, name) == 0;
     }
@@ -78,9 +78,10 @@ void os_self_brief(struct os_identity *id)
 {
     char line[64];
     *id = (struct os_identity){.pid = os_pid()};
-    if (own_name(line, sizeof line)) {
-        size_t size = strcspn(line, "\n");
-        memcpy(id->program, line, size < sizeof id->program ? size : sizeof id->program - 1);
+    if (own_name(id->pid, line, sizeof line)) {
+        for (size_t i = 0; i < sizeof id->program - 1 && line[i] != '\0' && line[i] != '\n'; i++) {
+            id->program[i] = line[i];
+        }
     }
 }
 
