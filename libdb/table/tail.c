@@ -15,7 +15,7 @@ uint64_t tail_sum(const unsigned char *page, struct tail_range range, uint64_t n
 int tail_check(const struct table_tail *t, uint64_t page)
 {
     struct tail_range r = tail_range(t->from, t->to, page);
-    int rc = faults_need(t->faults, r.begin, r.end);
+    int rc = t->faults != NULL ? faults_need(t->faults, r.begin, r.end) : SHALE_OK;
     if (rc == SHALE_OK && t->verify &&
         tail_sum(t->bytes + (r.begin - t->from), r, t->number) != get_u64(t->sums + page * 8)) {
         rc = err_set(SHALE_CORRUPT, "checksum mismatch");

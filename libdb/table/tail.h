@@ -19,8 +19,8 @@ struct table_tail {
     const unsigned char *bytes; /* of the file, from `from` on */
     uint64_t from, to;          /* the end of the data, the end of the index */
     const unsigned char *sums;
-    _Atomic uint64_t *ready; /* a bit a page */
-    const struct table_faults *faults;
+    _Atomic uint64_t *ready;           /* a bit a page */
+    const struct table_faults *faults; /* NULL: bytes are in memory */
     bool verify;
     uint64_t number;
     const char *name;

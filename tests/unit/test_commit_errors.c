@@ -394,7 +394,7 @@ START_TEST(h37_everything_is_synced_before_it_is_published_and_published_before_
     v = traced_begin(&l, "uwfswfrsEu");
     /* the same where it has grown long */
     l.log.roll_bytes = 1;
-    while (v->length <= 4 * v->base_length) {
+    while (v->length <= 2 * v->base_length) {
         traced_commit(&l, v, "wdE");
         v = traced_begin(&l, "");
     }
