@@ -16,8 +16,14 @@
 /* Between looks at progress, cancelling and flushing: entries, and bytes. */
 #define CHECK_EVERY     1024
 #define CHECK_BYTES     (UINT64_C(1) << 20)
-#define CLOSE_WAIT_NS   500000000 /* a close waits for what is done by then, and no more than twice as long */
-#define GIVE_WAY_TABLES 2         /* of the lower level: where fewer are left it is as well to go on */
+#define GIVE_WAY_TABLES 2 /* of the lower level: where fewer are left it is as well to go on */
+
+/* A close waits for what is done by then, and no more than twice as long. */
+#ifdef SHALE_DEBUG
+int64_t db_close_wait_ns = 500000000;
+#else
+static const int64_t db_close_wait_ns = 500000000;
+#endif
 
 struct output {
     shale_db *db;
@@ -160,7 +166,7 @@ static void reach_lower(struct output *o, struct slice key)
     }
 }
 
-/* Does L0 press, and need levels that are held here? */
+/* Does L0 press, or somebody stall whose limits are lower, and are levels held here that L0 needs? */
 static bool should_give_way(struct output *o, struct slice key)
 {
     const struct compaction *c = o->c;
@@ -173,7 +179,9 @@ static bool should_give_way(struct output *o, struct slice key)
     }
     if (db_view_enter(o->db, &g, &seq) == SHALE_OK) {
         const struct version *v = g.view->version;
-        should = db_level0_urgent(o->db, v) && db_level_output(o->db, v, 0) >= c->from;
+        bool stalled = atomic_load_explicit(&o->db->state->room_asleep, memory_order_relaxed) != 0;
+        should = (db_level0_urgent(o->db, v) || (stalled && v->level[0].count != 0)) &&
+                 db_level_output(o->db, v, 0) >= c->from;
         db_view_leave(o->db, &g);
     }
     return should;
@@ -255,8 +263,8 @@ static bool given_up(struct output *o)
     int64_t now = os_now();
     if (o->until == 0) {
         double left = o->raw > o->read ? (double)(o->raw - o->read) : 0, done = (double)o->read + 1;
-        bool soon = (double)(now - o->began) * left <= CLOSE_WAIT_NS * done;
-        o->until = soon ? now + 2 * (int64_t)CLOSE_WAIT_NS : now;
+        bool soon = (double)(now - o->began) * left <= (double)db_close_wait_ns * done;
+        o->until = soon ? now + 2 * db_close_wait_ns : now;
     }
     return now >= o->until;
 }
@@ -464,8 +472,8 @@ static int compact_level(shale_db *db, unsigned level, unsigned to, uint64_t *by
         }
         if (wanted && db_level_output(db, v, level) == to) {
             db_compaction_pick(v, level, to, 0, v->level[level].count, &c);
-            *bytes = c.bytes;
             rc = db_compaction_run(db, view, &c);
+            *bytes = rc == SHALE_OK ? c.bytes : 0; /* fewer than picked, perhaps */
         } else {
             rc = SHALE_NOTFOUND;
         }

@@ -46,6 +46,7 @@ bool db_compaction_halve(const struct version *v, struct compaction *c);
 void db_compaction_pick_all(const struct version *v, unsigned to, struct compaction *c);
 #ifdef SHALE_DEBUG
 extern uint64_t db_pack_above; /* bytes of keys and values; else a sixteenth of the memory */
+extern int64_t db_close_wait_ns;
 #endif
 /* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. c says afterwards what the inputs
  * were: fewer than picked, where it ended early for the sake of L0. */

@@ -21,8 +21,9 @@
 #define POPULATE_STEP  UINT64_C(65536)
 #define RETRY_SPACE_NS UINT64_C(1000000000)
 #define OVERTAKEN_NS   500000000
-#define DELAY_NS       UINT64_C(64000) /* for a KiB, where writers are about to stall: 16 MB/s */
-#define DELAY_MOST_NS  100000000       /* for one commit */
+#define DELAY_NS       UINT64_C(64000)  /* for a KiB, about half way to a stall: 16 MB/s */
+#define DELAY_LAST_NS  UINT64_C(512000) /* the longest: 2 MB/s */
+#define DELAY_MOST_NS  100000000        /* for one commit */
 
 void db_wake_work(shale_db *db)
 {
@@ -333,7 +334,8 @@ int db_stall(shale_db *db, const struct os_wait *wait)
     unsigned over = p.l0 > from ? p.l0 - from : 0;
     unsigned span = db->options.l0_stop > from ? db->options.l0_stop - from : 1;
     unsigned left = span > over ? span - over : 1; /* the last steps are long: a stall is longer */
-    atomic_store_explicit(&db->delay_ns, DELAY_NS * over * over / (span * left), memory_order_relaxed);
+    uint64_t delay = DELAY_NS * over * over / ((uint64_t)span * left);
+    atomic_store_explicit(&db->delay_ns, delay < DELAY_LAST_NS ? delay : DELAY_LAST_NS, memory_order_relaxed);
     return SHALE_OK;
 }
 

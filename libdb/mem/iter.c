@@ -109,12 +109,12 @@ static void prefetch(const struct mem_index *m, const struct mem_node *n, uint64
 static void prefetch_leaf(const struct mem_index *m, const struct mem_spot *at)
 {
     const struct mem_node *n = mem_node_at(m, at->node);
-    for (unsigned i = 0; i <= AHEAD; i++) {
-        prefetch(m, n, at->perm, at->pos + i);
-    }
     const struct mem_node *right = mem_node_at(m, mem_next(n));
     if (right != NULL) {
         mem_prefetch_node(right);
+    }
+    for (unsigned i = 0; i <= AHEAD; i++) {
+        prefetch(m, n, at->perm, at->pos + i);
     }
 }
 

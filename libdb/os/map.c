@@ -154,6 +154,16 @@ bool os_map_resident(void *map, size_t offset, size_t size)
     return true;
 }
 
+bool os_told_resident(int dirfd, const char *name, uid_t owner)
+{
+    int rc;
+    if (owner == geteuid()) {
+        return true;
+    }
+    OS_CALL(rc, OS_OP_STAT, dirfd, name, 0, NULL, faccessat(dirfd, name, W_OK, AT_EACCESS));
+    return rc == 0;
+}
+
 int os_map_populate_write(void *map, size_t offset, size_t size)
 {
     return populate(map, offset, size, true);

@@ -210,6 +210,8 @@ int os_map_populate_write(void *map, size_t offset, size_t size);
  * false: not all, or it cannot be known. The kernel says true to whom it does not want to tell: who neither
  * owns the file nor may write it. */
 bool os_map_resident(void *map, size_t offset, size_t size);
+/* Does it tell this process the truth about the file? */
+bool os_told_resident(int dirfd, const char *name, uid_t owner);
 
 /* ---- byte-range locks (lock.c) ---- */
 

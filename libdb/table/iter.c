@@ -147,10 +147,11 @@ BASE_INLINE int show(struct table_iter *it, uint32_t at)
 /* Asks for entry `at`; behind the last one, for the next block. */
 BASE_INLINE void ask_for(const struct table_block *b, uint32_t at)
 {
-    const unsigned char *p = at < b->count ? b->data + block_offset(b, at)
-                                           : b->data + b->size + (size_t)(at - b->count) * BASE_CACHELINE;
-    BASE_PREFETCH(p);
-    BASE_PREFETCH(p + BASE_CACHELINE);
+    uintptr_t offset =
+        at < b->count ? block_offset(b, at) : b->size + (uintptr_t)(at - b->count) * BASE_CACHELINE;
+    uintptr_t p = (uintptr_t)b->data + offset;
+    BASE_PREFETCH((const void *)p);
+    BASE_PREFETCH((const void *)(p + BASE_CACHELINE));
 }
 
 BASE_INLINE void ask_behind(const struct table_block *b, uint32_t at)

@@ -73,7 +73,7 @@ static int take_end(struct table *t, int *fd)
     if (os_map(*fd, (size_t)t->size, false, &map) == SHALE_OK) {
         t->map = map;
         t->end = t->map + t->footer.data_size;
-        int rc = faults_init(&t->faults, t->map, t->size, t->owner);
+        int rc = faults_init(&t->faults, t->map, t->size, os_told_resident(t->dirfd, t->name, t->owner));
         if (rc == SHALE_OK) {
             rc = faults_need(&t->faults, t->at.sums, t->size);
         }

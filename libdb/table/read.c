@@ -1,9 +1,9 @@
 /* read.c - from a key to its value: filter, index, block.
  *
- * A mapped raw block is used where it lies. Its first use by this process faults its pages in with a system
- * call that reports an I/O error as an error, where a plain load would be a SIGBUS, and verifies the
- * checksum; a bit a block remembers. From then on a get makes no system call and writes nothing that others
- * read.
+ * A mapped raw block is used where it lies. Before its first use by this process its pages, or all around
+ * them, are faulted in with a system call that reports an I/O error as an error, where a plain load would be
+ * a SIGBUS (fault.h), and the checksum is verified; a bit a block remembers. From then on a get makes no
+ * system call and writes nothing that others read.
  *
  * Everything else (lz4, no mapping) goes through the cache, or into memory of its own where there is none.
  *
@@ -13,6 +13,8 @@
 #include "table/read.h"
 
 #include <lz4.h>
+
+#define PREFETCH_MOST ((uint64_t)16 << 10) /* more would push out what was asked for first */
 
 int table_wrap(const struct table *t, uint64_t offset, int rc)
 {
@@ -54,7 +56,7 @@ static int first_use(struct table *t, uint32_t i, const struct index_entry *e, c
     }
     rc = table_wrap(t, e->offset, rc);
     if (rc == SHALE_OK && t->verify) {
-        for (uint64_t at = 0; at < e->stored; at += BASE_CACHELINE) {
+        for (uint64_t at = 0; at < e->stored && at < PREFETCH_MOST; at += BASE_CACHELINE) {
             BASE_PREFETCH(t->map + e->offset + at);
         }
         rc = unseal(t, e, t->map + e->offset);

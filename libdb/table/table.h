@@ -11,9 +11,9 @@
  * heads that is searched first. Filter: cache-line-blocked bloom, over user keys.
  *
  * A table is mapped; its raw blocks are used in place, its lz4 blocks go through a process-wide sharded
- * cache. A block's checksum is verified on its first use by this process (a bitmap), after the pages were
- * faulted in by MADV_POPULATE_READ, so that an I/O error is an error and not SIGBUS. Where mmap fails for
- * lack of maps the descriptor is kept and blocks are read with pread.
+ * cache. A block's checksum is verified on its first use by this process (a bitmap), after its pages, or all
+ * around them, were faulted in by MADV_POPULATE_READ (fault.h), so that an I/O error is an error and not
+ * SIGBUS. Where mmap fails for lack of maps the descriptor is kept and blocks are read with pread.
  *
  * Who calls: db/ (flush, compaction, reads). Readers and iterators need no lock; a table is reference
  * counted.

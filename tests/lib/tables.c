@@ -151,8 +151,13 @@ static void forge_tail(unsigned char *bytes, size_t size, uint64_t number, const
                        const struct table_footer *f)
 {
     _Atomic uint64_t *ready = calloc(at->pages / 64 + 1, sizeof *ready);
-    struct table_tail tail = {
-        bytes + f->data_size, f->data_size, at->sums, bytes + at->sums, ready, NULL, false, number, ""};
+    struct table_tail tail = {.bytes = bytes + f->data_size,
+                              .from = f->data_size,
+                              .to = at->sums,
+                              .sums = bytes + at->sums,
+                              .ready = ready,
+                              .number = number,
+                              .name = ""};
     struct table_index index;
     struct index_entry e;
     for (uint64_t i = 0; ready != NULL && i < at->pages; i++) {

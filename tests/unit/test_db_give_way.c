@@ -90,7 +90,7 @@ static char expected(unsigned i)
     return i == 1 ? 'c' : i % DELETED == 0 ? 0 : i % SPARSE == 0 ? 'b' : 'a';
 }
 
-static void check_all(void)
+static void check_values(void)
 {
     shale_iter *it;
     size_t length;
@@ -113,6 +113,11 @@ static void check_all(void)
     }
     ck_assert_int_eq(rc, SHALE_NOTFOUND);
     shale_iter_destroy(it);
+}
+
+static void check_all(void)
+{
+    check_values();
     assert_ok(shale_verify(db, NULL, NULL));
 }
 
@@ -173,6 +178,69 @@ START_TEST(compaction_goes_on_early_ending_or_not)
 }
 END_TEST
 
+/* Somebody with lower limits than ours. */
+START_TEST(compaction_ends_early_for_who_stalls)
+{
+    struct compaction picked, done;
+    atomic_store(&db->state->room_asleep, 1);
+    compact(false, &picked, &done);
+    ck_assert_uint_lt(done.lower_count, picked.lower_count / 2);
+    check_all();
+}
+END_TEST
+
+/* ---- failures on the way ---- */
+
+static unsigned calls, refused;
+
+static int refuse(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
+{
+    (void)fd, (void)name, (void)offset, (void)length;
+    switch (op) {
+    case OS_OP_OPEN:
+    case OS_OP_READ:
+    case OS_OP_WRITE:
+    case OS_OP_ALLOCATE:
+    case OS_OP_FSYNC:
+    case OS_OP_FDATASYNC:
+    case OS_OP_SYNCDIR:
+    case OS_OP_RENAME: return ++calls == refused ? ENOSPC : 0;
+    default: return 0;
+    }
+}
+
+/* Whichever call fails, and wherever it ends: all of it counts, or nothing. */
+START_TEST(early_end_that_fails_loses_nothing)
+{
+    unsigned failed = 0;
+    press();
+    for (refused = 1; refused < 400; refused += refused < 20 ? 1 : 3) {
+        assert_ok(os_compact_try(&db->roles, BOTTOM - 1, BOTTOM));
+        struct db_view *view = view_now();
+        struct compaction c;
+        db_compaction_pick_run(view->version, BOTTOM - 1, BOTTOM, 0, view->version->level[BOTTOM - 1].count,
+                               UINT64_MAX, &c);
+        c.whole = false;
+        calls = 0;
+        os_door_hook = refuse;
+        int rc = db_compaction_run(db, view, &c);
+        os_door_hook = NULL;
+        os_compact_unlock(&db->roles, BOTTOM - 1, BOTTOM);
+        db_view_unref(view);
+        failed += rc != SHALE_OK;
+        check_values();
+        if (rc == SHALE_OK && calls < refused) {
+            break;
+        }
+        if (tables(BOTTOM - 1) == 0) {
+            break;
+        }
+    }
+    ck_assert_uint_gt(failed, 10);
+    check_all();
+}
+END_TEST
+
 START_TEST(nothing_ends_early_without_need)
 {
     struct compaction picked, done;
@@ -220,7 +288,9 @@ static int compact_while_closing(void)
 
 START_TEST(close_waits_for_what_is_nearly_done)
 {
+    db_close_wait_ns = INT64_C(600000000000); /* however slow the machine is */
     assert_ok(compact_while_closing());
+    db_close_wait_ns = 500000000;
     ck_assert_uint_ge(marks, 5); /* looked up several times */
     ck_assert_uint_eq(tables(BOTTOM - 1), 0);
     check_all();
@@ -234,7 +304,8 @@ START_TEST(close_does_not_wait_for_long)
     naps[1] = _i == 0 ? 300000000 : 0;
     naps[2] = naps[3] = _i == 0 ? 0 : 600000000;
     assert_status(compact_while_closing(), SHALE_CANCELLED);
-    ck_assert_uint_eq(marks, _i == 0 ? 2 : 4);
+    ck_assert(marks == 2 ||
+              (_i == 1 && marks == 4)); /* 2: on a slow machine, or with a nap, at the first look */
     ck_assert_uint_eq(tables(BOTTOM), files);
     ck_assert_uint_gt(tables(BOTTOM - 1), 0);
     check_all();
@@ -249,6 +320,8 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, compaction_ends_early_when_level_0_presses);
     tcase_add_test(t, compaction_goes_on_early_ending_or_not);
+    tcase_add_test(t, compaction_ends_early_for_who_stalls);
+    tcase_add_test(t, early_end_that_fails_loses_nothing);
     tcase_add_loop_test(t, nothing_ends_early_without_need, 0, 2);
     tcase_add_test(t, close_waits_for_what_is_nearly_done);
     tcase_add_loop_test(t, close_does_not_wait_for_long, 0, 2);

@@ -3,6 +3,7 @@
 #include "unit/table_fixture.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 
 static struct table_faults faults;
 static int file = -1;
-static unsigned calls;
+static unsigned calls, bad_call;  /* since the last look; which of them fails */
 static uint64_t bad_from, bad_to; /* calls that begin there, or a page before, fail */
 
 static int count_calls(enum os_op op, int fd, const char *name, uint64_t offset, size_t *length)
@@ -20,7 +21,9 @@ static int count_calls(enum os_op op, int fd, const char *name, uint64_t offset,
     if (op != OS_OP_ADVISE) {
         return 0;
     }
-    calls++;
+    if (++calls == bad_call) {
+        return EIO;
+    }
     return offset < bad_to && offset + 4096 > bad_from ? EIO : 0;
 }
 
@@ -41,8 +44,8 @@ static void map_file(void)
     ok(os_open(dir, "file", O_RDWR | O_CREAT, 0600, &file));
     ok(os_pwrite(file, bytes, sizeof bytes, 0));
     ok(os_map(file, SIZE, false, &map));
-    ok(faults_init(&faults, map, SIZE, geteuid()));
-    calls = 0;
+    ok(faults_init(&faults, map, SIZE, true));
+    calls = bad_call = 0;
     bad_from = bad_to = 0;
     os_door_hook = count_calls;
 }
@@ -89,20 +92,43 @@ END_TEST
 /* Somebody else's file, that we may only read: mincore would say of every page that it is there. */
 START_TEST(only_who_may_know_is_told)
 {
-    struct table_faults f;
-    ok(faults_init(&f, faults.map, SIZE, geteuid() + 1));
-    ck_assert(f.told == (geteuid() == 0));
-    faults_release(&f);
-    if (geteuid() == 0) {
-        pid_t pid = fork();
-        if (pid == 0) {
-            bool right = seteuid(12345) == 0 && faults_init(&f, faults.map, SIZE, 0) == SHALE_OK && !f.told;
-            _exit(right ? 0 : 1);
+    ck_assert(os_told_resident(dir, "file", geteuid()));
+    ck_assert_int_eq(fchmod(file, 0600), 0);
+    ck_assert(os_told_resident(dir, "file", geteuid() + 1)); /* who may write it */
+    ck_assert_int_eq(fchmod(file, 0444), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (geteuid() == 0 && seteuid(12345) != 0) {
+            _exit(0); /* a container that has no such user */
         }
-        int state = -1;
-        ck_assert_int_eq(waitpid(pid, &state, 0), pid);
-        ck_assert_int_eq(state, 0);
+        _exit(os_told_resident(dir, "file", geteuid() + 1) ? 1 : 0);
     }
+    int state = -1;
+    ck_assert_int_eq(waitpid(pid, &state, 0), pid);
+    ck_assert_int_eq(state, 0);
+}
+END_TEST
+
+/* What was there a second ago may have left since, and the device may not give it back. */
+START_TEST(stretch_is_not_believed_in_for_ever)
+{
+    ok(faults_need(&faults, 5000, 9000));
+    ok(faults_need(&faults, 5000, 9000));
+    ck_assert_uint_eq(made(), 3);
+    atomic_store(&faults.stretches[0], os_now() + FAULT_BELIEF_NS / 2);
+    ok(faults_need(&faults, 20000, 24000));
+    ck_assert_uint_eq(made(), 0);
+    atomic_store(&faults.stretches[0], os_now() - 1);
+    ok(faults_need(&faults, 30000, 34000));
+    ck_assert_uint_eq(made(), 2);
+    int64_t until = atomic_load(&faults.stretches[0]);
+    ck_assert_int_gt(until, os_now());
+    ck_assert_int_le(until, os_now() + 2 * INT64_C(1000000000));
+    atomic_store(&faults.stretches[0], os_now() - 1);
+    bad_call = 1;
+    bad_from = 20000;
+    bad_to = 24000;
+    ck_assert_int_eq(faults_need(&faults, 20000, 24000), SHALE_IO);
 }
 END_TEST
 
@@ -111,8 +137,8 @@ START_TEST(what_is_not_in_the_page_cache_is_not_read_unasked)
     ck_assert(os_map_resident(faults.map, 0, SIZE));
     ck_assert_int_eq(fdatasync(file), 0);
     ck_assert_int_eq(posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED), 0);
-    if (os_map_resident(faults.map, 2 * FAULT_STRETCH, FAULT_STRETCH)) {
-        return; /* a file system in memory */
+    if (os_map_resident(faults.map, 2 * FAULT_STRETCH + FAULT_STRETCH / 2, 4096)) {
+        return; /* a file system in memory, or a page that somebody holds */
     }
     os_map_random(faults.map, SIZE); /* else the kernel reads ahead by itself */
     calls = 0;
@@ -128,11 +154,14 @@ END_TEST
 START_TEST(bad_page_stands_in_nobody_elses_way)
 {
     ok(faults_need(&faults, 5000, 9000));
-    bad_from = 0; /* the stretch as a whole begins there; what is needed does not */
-    bad_to = 1;
+    ck_assert_uint_eq(made(), 1);
+    bad_call = 2; /* it is there; all of it cannot be had; what is needed can */
     err_clear();
     ok(faults_need(&faults, 20000, 24000));
+    ck_assert_uint_eq(made(), 3);
     ck_assert_str_eq(shale_errmsg(), "");
+    bad_call = 0;
+    bad_from = 0;
     bad_to = 24000;
     ck_assert_int_eq(faults_need(&faults, 20000, 24000), SHALE_IO);
     ck_assert_ptr_nonnull(strstr(shale_errmsg(), "fault in"));
@@ -176,6 +205,7 @@ int main(void)
     tcase_add_test(c, stretch_in_the_page_cache_is_faulted_in_once);
     tcase_add_test(c, who_is_not_told_asks_for_what_it_needs);
     tcase_add_test(c, only_who_may_know_is_told);
+    tcase_add_test(c, stretch_is_not_believed_in_for_ever);
     tcase_add_test(c, what_is_not_in_the_page_cache_is_not_read_unasked);
     tcase_add_test(c, bad_page_stands_in_nobody_elses_way);
     tcase_add_test(c, table_in_the_page_cache_costs_few_calls);
