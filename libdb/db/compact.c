@@ -241,13 +241,7 @@ static int give_way(struct output *o, struct slice key)
     }
     c->upper_count = n;
     c->lower_count = o->lower;
-    c->bytes = 0;
-    for (uint32_t i = 0; i < c->upper_count; i++) {
-        c->bytes += c->upper[i]->info.size;
-    }
-    for (uint32_t i = 0; i < c->lower_count; i++) {
-        c->bytes += c->lower[i]->info.size;
-    }
+    c->bytes = db_tables_bytes(c->upper, c->upper_count) + db_tables_bytes(c->lower, c->lower_count);
     return rc;
 }
 

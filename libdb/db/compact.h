@@ -48,6 +48,7 @@ void db_compaction_pick_all(const struct version *v, unsigned to, struct compact
 extern uint64_t db_pack_above; /* bytes of keys and values; else a sixteenth of the memory */
 extern int64_t db_close_wait_ns;
 #endif
+uint64_t db_tables_bytes(struct version_table *const *tables, uint32_t count); /* of their files */
 /* Caller holds the COMPACT bytes from..to, and took view after that [I-18]. c says afterwards what the inputs
  * were: fewer than picked, where it ended early for the sake of L0. */
 int db_compaction_run(shale_db *db, struct db_view *view, struct compaction *c);

@@ -103,7 +103,7 @@ static void key_range(struct version_table *const *tables, uint32_t count, struc
     }
 }
 
-static uint64_t sum_bytes(struct version_table *const *tables, uint32_t count)
+uint64_t db_tables_bytes(struct version_table *const *tables, uint32_t count)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -120,7 +120,7 @@ static void set_lower(const struct version *v, struct compaction *c)
     version_overlap(v, c->to, lo, hi, &first, &count);
     c->lower = count != 0 ? &v->level[c->to].tables[first] : NULL;
     c->lower_count = count;
-    c->bytes = sum_bytes(c->upper, c->upper_count) + sum_bytes(c->lower, c->lower_count);
+    c->bytes = db_tables_bytes(c->upper, c->upper_count) + db_tables_bytes(c->lower, c->lower_count);
 }
 
 /* The table of level l (from index `from` to `until`) with the least to rewrite below, for its size. */
@@ -132,7 +132,8 @@ static uint32_t least_overlap(const struct version *v, unsigned l, uint32_t from
         struct version_table *t = v->level[l].tables[i];
         uint32_t first, count;
         version_overlap(v, l + 1, buf_slice(&t->info.smallest), buf_slice(&t->info.largest), &first, &count);
-        double cost = (double)sum_bytes(&v->level[l + 1].tables[first], count) / (double)(t->info.size + 1);
+        double cost =
+            (double)db_tables_bytes(&v->level[l + 1].tables[first], count) / (double)(t->info.size + 1);
         if (i == from || cost < best_cost) {
             best = i;
             best_cost = cost;

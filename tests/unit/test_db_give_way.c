@@ -179,7 +179,7 @@ START_TEST(compaction_goes_on_early_ending_or_not)
 END_TEST
 
 /* Somebody with lower limits than ours. */
-START_TEST(compaction_ends_early_for_who_stalls)
+START_TEST(h29_compaction_ends_early_for_who_stalls_sooner)
 {
     struct compaction picked, done;
     atomic_store(&db->state->room_asleep, 1);
@@ -210,7 +210,7 @@ static int refuse(enum os_op op, int fd, const char *name, uint64_t offset, size
 }
 
 /* Whichever call fails, and wherever it ends: all of it counts, or nothing. */
-START_TEST(early_end_that_fails_loses_nothing)
+START_TEST(h23_early_end_that_fails_loses_nothing)
 {
     unsigned failed = 0;
     press();
@@ -320,8 +320,8 @@ static Suite *suite(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, compaction_ends_early_when_level_0_presses);
     tcase_add_test(t, compaction_goes_on_early_ending_or_not);
-    tcase_add_test(t, compaction_ends_early_for_who_stalls);
-    tcase_add_test(t, early_end_that_fails_loses_nothing);
+    tcase_add_test(t, h29_compaction_ends_early_for_who_stalls_sooner);
+    tcase_add_test(t, h23_early_end_that_fails_loses_nothing);
     tcase_add_loop_test(t, nothing_ends_early_without_need, 0, 2);
     tcase_add_test(t, close_waits_for_what_is_nearly_done);
     tcase_add_loop_test(t, close_does_not_wait_for_long, 0, 2);
